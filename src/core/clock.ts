@@ -1,0 +1,54 @@
+/**
+ * The only door to time. Tests put a fake one in its place.
+ *
+ * `monotonicMs` counts from the boot of the machine (Linux CLOCK_MONOTONIC, which is what process.hrtime
+ * reads), so two processes of one boot can compare their readings; `bootId` says which boot that was.
+ */
+import { readFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import type { ClockQuality } from "./event.ts";
+
+export interface Timer {
+  cancel(): void;
+}
+
+export interface Clock {
+  /** ms since 1970-01-01 UTC; may jump either way. */
+  wallMs(): number;
+  /** ms since boot, with fractions; never goes back. */
+  monotonicMs(): number;
+  /** This boot's identity (a UUID from the kernel). */
+  readonly bootId: string;
+  quality(): ClockQuality;
+  /** Runs `action` once after `delayMs`; does not keep the process alive. */
+  after(delayMs: number, action: () => void): Timer;
+  /** Resolves after `delayMs`; rejects with the signal's reason when aborted. */
+  sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
+}
+
+/** The real clock. `quality` comes from whoever watches the time sync (host/time-sync.ts). */
+export function systemClock(quality: () => ClockQuality): Clock {
+  return {
+    wallMs: () => Date.now(),
+    monotonicMs: () => Number(process.hrtime.bigint() / 1000n) / 1000,
+    bootId: readBootId(),
+    quality,
+    after(delayMs, action) {
+      const timer = setTimeout(action, delayMs);
+      timer.unref();
+      return { cancel: () => clearTimeout(timer) };
+    },
+    async sleep(delayMs, signal) {
+      await delay(delayMs, undefined, signal === undefined ? {} : { signal });
+    },
+  };
+}
+
+function readBootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    // Not Linux: each process counts as a boot of its own, which only costs precision of receipt times.
+    return crypto.randomUUID();
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * The one record that everything here is about. See ARCHITECTURE.md for the glossary.
+ *
+ * An event's payload is bytes everywhere except inside processors: bytes cost nothing to carry, and what a
+ * sender wrote goes upstream as the sender wrote it.
+ */
+
+/** Flat text pairs beside the payload: the MQTT topic and what it matched, `dup`, `traceparent`. */
+export type Headers = Readonly<Record<string, string>>;
+
+/**
+ * How far a wall-clock reading can be trusted: `unsynced` before the first time sync of this boot, `synced`
+ * after it, `provisional` when a wait for the sync was given up (invariant 9).
+ */
+export type ClockQuality = "unsynced" | "synced" | "provisional";
+
+/** An event before it has a place in its stream. */
+export interface NewEvent {
+  /** What orders events against each other (invariant 10); null: no order is asked for. */
+  readonly key: string | null;
+  /** Event time, ms since 1970-01-01 UTC. */
+  readonly time: number;
+  /** When it reached us, ms since 1970-01-01 UTC, by this device's clock. */
+  readonly receivedAt: number;
+  readonly headers: Headers;
+  readonly payload: Uint8Array;
+}
+
+/** An event in its place. (`device`, `epoch`, `stream`, `seq`) names it for ever. */
+export interface StoredEvent extends NewEvent {
+  readonly stream: string;
+  /** Position in the stream: dense, counting from 1. */
+  readonly seq: number;
+  /** The identity of the journal's history at the time of the commit (a UUID). */
+  readonly epoch: string;
+  readonly clock: ClockQuality;
+}
+
+export const noHeaders: Headers = Object.freeze({});
+
+/** How a stream's payload bytes are to be read. */
+export type PayloadFormat = "json" | "text" | "bytes";
+
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+/**
+ * The payload as a value: JSON parsed, text as a string, bytes as they are.
+ * @throws SyntaxError or TypeError when the bytes are not of that format
+ */
+export function decodePayload(payload: Uint8Array, format: PayloadFormat): unknown {
+  if (format === "bytes") return payload;
+  const text = decoder.decode(payload);
+  return format === "json" ? (JSON.parse(text) as unknown) : text;
+}

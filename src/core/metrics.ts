@@ -1,0 +1,113 @@
+/**
+ * Every metric, declared once. host/metrics.ts gives them to prom-client; README's table is printed from here.
+ * Names without the prefix `holdfast_` carry PSPF's meaning.
+ */
+
+interface MetricRow {
+  readonly kind: "counter" | "gauge" | "histogram";
+  readonly help: string;
+  readonly labels: readonly string[];
+}
+
+export const metricTable = {
+  stream_lag: {
+    kind: "gauge",
+    help: "Events that a group has not passed yet",
+    labels: ["stream", "group"],
+  },
+  stream_messages_processed_total: {
+    kind: "counter",
+    help: "Events that a processor has dealt with, by outcome (success, error, dead_letter)",
+    labels: ["stream", "group", "status"],
+  },
+  stream_processing_seconds: {
+    kind: "histogram",
+    help: "Time that a processor took for one batch, without its commit",
+    labels: ["stream", "group"],
+  },
+  holdfast_journal_events: { kind: "gauge", help: "Events kept in the journal", labels: [] },
+  holdfast_journal_bytes: { kind: "gauge", help: "Bytes in use in the journal's file", labels: [] },
+  holdfast_journal_commits_total: { kind: "counter", help: "Commits, each one fsync", labels: [] },
+  holdfast_journal_commit_seconds: {
+    kind: "histogram",
+    help: "Time of one commit, with its fsync",
+    labels: [],
+  },
+  holdfast_journal_dropped_total: {
+    kind: "counter",
+    help: "Events removed before every group had passed them",
+    labels: ["stream", "reason"],
+  },
+  holdfast_journal_disk_bytes_written_total: {
+    kind: "counter",
+    help: "Bytes that this process sent to the disk layer (/proc/self/io write_bytes)",
+    labels: [],
+  },
+  holdfast_source_events_total: {
+    kind: "counter",
+    help: "Events from a source, by status (accepted, dead_letter, skipped, repeated)",
+    labels: ["source", "status"],
+  },
+  holdfast_source_connected: {
+    kind: "gauge",
+    help: "1 while a source's far side answers",
+    labels: ["source"],
+  },
+  holdfast_sink_events_total: {
+    kind: "counter",
+    help: "Events that a sink has dealt with, by status (delivered, refused, retried)",
+    labels: ["sink", "status"],
+  },
+  holdfast_sink_connected: {
+    kind: "gauge",
+    help: "1 while a sink's far side answers",
+    labels: ["sink"],
+  },
+  holdfast_sink_oldest_unsent_seconds: {
+    kind: "gauge",
+    help: "Age of the oldest event that a sink has not delivered",
+    labels: ["sink"],
+  },
+  holdfast_dlq_events: { kind: "gauge", help: "Dead letters kept", labels: ["stream"] },
+  holdfast_plane_connected: { kind: "gauge", help: "1 while the plane answers", labels: [] },
+  holdfast_clock_synced: {
+    kind: "gauge",
+    help: "1 after the first time sync of this boot",
+    labels: [],
+  },
+  holdfast_event_loop_lag_seconds: {
+    kind: "gauge",
+    help: "Longest stall of the main thread since the last scrape",
+    labels: [],
+  },
+} as const satisfies Record<string, MetricRow>;
+
+export type MetricTable = typeof metricTable;
+type NamesOf<K> = {
+  [N in keyof MetricTable]: MetricTable[N]["kind"] extends K ? N : never;
+}[keyof MetricTable];
+export type CounterName = NamesOf<"counter">;
+export type GaugeName = NamesOf<"gauge">;
+export type HistogramName = NamesOf<"histogram">;
+export type Labels<N extends keyof MetricTable> = Readonly<
+  Record<MetricTable[N]["labels"][number], string>
+>;
+
+/** One time series to add to: resolve it once, keep it, call it on the hot path. */
+export interface Counter {
+  add(count?: number): void;
+}
+export interface Gauge {
+  set(value: number): void;
+}
+export interface Histogram {
+  observe(value: number): void;
+}
+
+export interface Metrics {
+  counter<N extends CounterName>(name: N, labels: Labels<N>): Counter;
+  gauge<N extends GaugeName>(name: N, labels: Labels<N>): Gauge;
+  histogram<N extends HistogramName>(name: N, labels: Labels<N>): Histogram;
+  /** `collect` runs before each scrape, to set gauges that are only worth computing then. */
+  onScrape(collect: () => void): void;
+}

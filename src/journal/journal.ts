@@ -1,0 +1,205 @@
+/**
+ * The journal: one SQLite file that holds everything durable. Everything else is a cursor over it.
+ *
+ * It promises:
+ * - What `settled` or a resolved `commit` has told is on disk: fsync'd under `durability: power-loss`, in the
+ *   page cache (safe from the death of the process, not of the power) under `durability: crash`.
+ * - Commits are grouped: one transaction and one fsync for all that waits when the disk is free.
+ * - Seq in each stream is dense, counts from 1, and is never used twice, also when everything was trimmed.
+ * - A unit of work is durable as a whole or not at all, and only if the cursors it starts from still stand.
+ * - Memory does not grow with what is kept; what waits for the disk is bounded (`hasRoom`).
+ * - The main thread never waits for the disk: SQLite lives in a worker thread that alone owns the file.
+ *
+ * It does not promise to keep events for ever: see `JournalOptions.maxBytes` and `maxAge` (invariant 5).
+ */
+import type { HoldfastError } from "../core/errors.ts";
+import type { Headers, NewEvent, StoredEvent } from "../core/event.ts";
+
+export interface Journal {
+  /**
+   * Opens or makes the file, migrates it, recovers, and registers which groups read which streams: what none of
+   * them needs any more may be trimmed. A group that is new starts before the oldest event that is kept.
+   * @throws HoldfastError JOURNAL_FOREIGN, JOURNAL_LOCKED, JOURNAL_UNAVAILABLE
+   */
+  open(groups: readonly GroupDeclaration[]): Promise<void>;
+  /** Commits what waits, checkpoints, closes. May be called twice, and after a failed `open`. */
+  close(): Promise<void>;
+
+  identity(): JournalIdentity;
+
+  /**
+   * Takes one event for the next commit. The bytes are copied before this returns. `settled` is called once,
+   * when the event is on disk, in the order of the calls; never when the journal closes or dies before that.
+   * With `packet` the packet identifier becomes durable in the same transaction.
+   */
+  append(stream: string, event: NewEvent, settled: Settled, packet?: PacketIdentifier): void;
+  /** Like `append`, for an event that may not enter its stream. */
+  appendDeadLetter(letter: NewDeadLetter, settled: Settled, packet?: PacketIdentifier): void;
+  /** False while what waits for the disk is at its bound: stop calling `append` until `onRoom` fires. */
+  hasRoom(): boolean;
+  /** Calls `listener` each time that room returns. Gives back what removes it. */
+  onRoom(listener: () => void): () => void;
+  /** Commit what waits as soon as the disk is free, whatever `linger` says: a source's window is full. */
+  commitSoon(): void;
+
+  /**
+   * Makes one unit of work durable.
+   * `soon`: at the next commit; `linger`: within the usual linger; `idle`: rides on the next commit that
+   * something else causes, after 5 s at the latest (a cursor that may be repeated costs nothing).
+   */
+  commit(unit: UnitOfWork, when: "soon" | "linger" | "idle"): Promise<UnitOutcome>;
+
+  /**
+   * Events of one stream after `after`, at most `maxEvents` and about `maxBytes` (at least one event if there is
+   * any). `first` is the oldest seq kept: where it is past `after` + 1, what lies between was trimmed.
+   */
+  read(stream: string, after: number, maxEvents: number, maxBytes: number): Promise<ReadResult>;
+  /** Calls `listener` after each commit that added to a stream. Gives back what removes it. */
+  onAppended(listener: (stream: string, head: number) => void): () => void;
+
+  /** Where a group stands in a stream: the last seq it has passed (0: none) and the mark kept with it. */
+  cursor(group: string, stream: string): Cursor;
+  /** What is known of all streams, groups and figures without asking the disk. */
+  status(): JournalStatus;
+
+  readState(space: string, key: string): Promise<Uint8Array | null>;
+  readRetries(group: string): Promise<readonly RetryRow[]>;
+  readDeadLetters(stream: string, limit: number): Promise<readonly DeadLetter[]>;
+  /** Removes dead letters of a stream, all or those named; resolves with how many there were. */
+  purgeDeadLetters(stream: string, ids?: readonly number[]): Promise<number>;
+
+  /** MQTT packet identifiers of QoS 2 that were received and not released yet ([MQTT-4.3.3]). */
+  readPacketIds(source: string): Promise<readonly number[]>;
+  /** Forgets one durably; `settled` when that is on disk. */
+  releasePacketId(packet: PacketIdentifier, settled: Settled): void;
+  /** Forgets all of a source durably: the broker has no session. */
+  forgetPacketIds(source: string): Promise<void>;
+}
+
+export type Settled = () => void;
+
+export interface PacketIdentifier {
+  readonly source: string;
+  /** 1 to 65,535 ([MQTT-2.2.1-3]). */
+  readonly id: number;
+}
+
+export interface GroupDeclaration {
+  readonly group: string;
+  readonly streams: readonly string[];
+}
+
+export interface JournalIdentity {
+  /** Fixed when the journal was made. */
+  readonly device: string;
+  /** UUID of the present epoch. */
+  readonly epoch: string;
+  /** The epoch before it, or null for a first one. */
+  readonly parent: string | null;
+}
+
+export interface Cursor {
+  readonly seq: number;
+  /** At most 1 KiB: a file sink's position, an upstream's answer; null: none. */
+  readonly mark: string | null;
+}
+
+export interface CursorMove {
+  readonly stream: string;
+  /** Must be where the cursor stands, else the whole unit is refused. */
+  readonly from: number;
+  readonly to: number;
+  /** Left out: the old mark stays. */
+  readonly mark?: string | null;
+}
+
+/** Everything that one processed batch did. */
+export interface UnitOfWork {
+  readonly group: string;
+  readonly cursors: readonly CursorMove[];
+  readonly emits?: readonly { readonly stream: string; readonly event: NewEvent }[];
+  /** null deletes. */
+  readonly state?: readonly {
+    readonly space: string;
+    readonly key: string;
+    readonly value: Uint8Array | null;
+  }[];
+  readonly retries?: {
+    readonly put: readonly RetryRow[];
+    readonly remove: readonly { readonly stream: string; readonly seq: number }[];
+  };
+  readonly deadLetters?: readonly NewDeadLetter[];
+}
+
+/** `refused`: the cursors have moved meanwhile; nothing of the unit happened. */
+export type UnitOutcome = "committed" | "refused";
+
+/** An event that failed and waits for another attempt, copied out of its stream (invariant 10). */
+export interface RetryRow {
+  readonly event: StoredEvent;
+  /** How often it was tried; 0: it waits behind another of its key. */
+  readonly attempts: number;
+  /** Wall clock ms, of this device, when it may be tried again. */
+  readonly dueAt: number;
+  readonly firstFailedAt: number;
+  readonly error: string;
+}
+
+export interface NewDeadLetter {
+  /** The stream that it was to enter, or that it came from. */
+  readonly stream: string;
+  /** Its place there; null when it never entered. */
+  readonly seq: number | null;
+  readonly origin: "source" | "processor" | "sink";
+  /** The name of that source, processor or sink. */
+  readonly originName: string;
+  readonly code: string;
+  readonly reason: string;
+  readonly attempts: number;
+  readonly firstFailedAt: number;
+  readonly lastFailedAt: number;
+  readonly key: string | null;
+  readonly time: number;
+  readonly headers: Headers;
+  /** As received. */
+  readonly payload: Uint8Array;
+}
+
+export interface DeadLetter extends NewDeadLetter {
+  /** Unique in the journal, grows. */
+  readonly id: number;
+}
+
+export interface ReadResult {
+  readonly events: readonly StoredEvent[];
+  /** Oldest seq kept; head + 1 when nothing is. */
+  readonly first: number;
+  /** Newest seq, 0 when there was never any. */
+  readonly head: number;
+}
+
+export interface StreamStatus {
+  readonly first: number;
+  readonly head: number;
+  readonly bytes: number;
+  readonly deadLetters: number;
+}
+
+export interface GroupStatus {
+  readonly group: string;
+  readonly stream: string;
+  readonly cursor: number;
+}
+
+export interface JournalStatus {
+  readonly streams: ReadonlyMap<string, StreamStatus>;
+  readonly groups: readonly GroupStatus[];
+  readonly usedBytes: number;
+  readonly maxBytes: number;
+  readonly full: boolean;
+  /** What the disk last said, while it says it. */
+  readonly failure: HoldfastError | null;
+}
+
+/** The stream into which drops are told (invariant 5); never dropped itself. */
+export const gapsStream = "_gaps";

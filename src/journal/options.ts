@@ -1,0 +1,37 @@
+/** The journal's options, declared where the journal lives. */
+import { duration, group, oneOf, optional, size, text, type Infer } from "../core/field.ts";
+
+export const journalOptions = group(
+  {
+    path: optional(
+      text({
+        doc: "The journal's file; left out: /var/lib/holdfast/journal.db for a service, else the user's state directory",
+        example: "/var/lib/holdfast/journal.db",
+      }),
+    ),
+    durability: oneOf(["power-loss", "crash"], {
+      doc: "What an acknowledgement promises: power-loss (fsync before it) or crash (survives the process, not the power)",
+      default: "power-loss",
+    }),
+    linger: duration({
+      doc: "The longest an event waits for its commit; a full window or a large batch commits at once",
+      default: "1s",
+      max: "1m",
+    }),
+    maxBytes: size({
+      doc: "The most the file may hold; intake stops or gives way at 90 % of it, so that a full journal drains",
+      default: "1GiB",
+      min: "1MiB",
+    }),
+    maxAge: duration({
+      doc: "What every group has passed is kept this long for replay",
+      default: "30d",
+    }),
+    onFull: oneOf(["drop-oldest", "reject"], {
+      doc: "When full: drop-oldest (counted and told in _gaps) or reject (withhold acknowledgements)",
+      default: "drop-oldest",
+    }),
+  },
+  { doc: "The durable log: one SQLite file" },
+);
+export type JournalSettings = Infer<typeof journalOptions>;

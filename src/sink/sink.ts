@@ -1,0 +1,62 @@
+/**
+ * A sink takes events upstream.
+ *
+ * It reports, the loop decides (flow/deliver.ts): back-off, retry, dead letters and stopping are not its
+ * business. The loop calls `send` once at a time and moves the cursor only past what was confirmed.
+ */
+import type { StoredEvent } from "../core/event.ts";
+import { listOf, text } from "../core/field.ts";
+import type { HoldfastError } from "../core/errors.ts";
+
+export interface Sink {
+  /**
+   * Connects. `positions` says for each stream where the cursor stands and what `send` last left there.
+   * Called again after any failure; may be called only after `close` or a rejected `open`.
+   * @throws HoldfastError, `transient` when trying again may help, `config` when a person must act
+   */
+  open(positions: ReadonlyMap<string, Position>, signal: AbortSignal): Promise<void>;
+  /**
+   * Sends events of one stream, in order.
+   * @throws HoldfastError if nothing may be taken as delivered
+   */
+  send(batch: Batch, signal: AbortSignal): Promise<SendResult>;
+  /** May be called twice, and after a failed `open`. */
+  close(): Promise<void>;
+}
+
+export interface Position {
+  /** The last seq that was confirmed; 0: none. */
+  readonly seq: number;
+  readonly mark: string | null;
+}
+
+export interface Batch {
+  readonly device: string;
+  readonly stream: string;
+  readonly events: readonly StoredEvent[];
+}
+
+export interface SendResult {
+  /** How many from the start of the batch the far side has or has refused: the cursor moves past these. */
+  readonly settled: number;
+  /** Those among them that it refused for good, by index. */
+  readonly refused: readonly Refusal[];
+  /** Kept with the cursor, at most 1 KiB; left out: as before. */
+  readonly mark?: string;
+  /** Why it stopped short of the whole batch. */
+  readonly failure?: HoldfastError;
+}
+
+export interface Refusal {
+  readonly index: number;
+  readonly error: HoldfastError;
+}
+
+/** What every kind of sink lets the user say. */
+export const sinkOptions = {
+  from: listOf(text({ doc: "A stream" }), {
+    doc: "The streams to deliver; the order is the priority",
+    example: ["readings"],
+    min: 1,
+  }),
+};

@@ -1,0 +1,28 @@
+/**
+ * A backend carries streams to consumer groups: Valkey Streams, or process memory. In the agent it is the plane,
+ * the projection of the journal's newest part from which processors read; it can be lost at any moment and
+ * nothing is lost, because a group's true position is the journal's cursor.
+ */
+import type { StoredEvent } from "../core/event.ts";
+
+export interface StreamBackend {
+  open(): Promise<void>;
+  close(): Promise<void>;
+  /** Adds events whose seq follow each other. What is already there is skipped; a hole starts the stream anew. */
+  append(stream: string, events: readonly StoredEvent[]): Promise<void>;
+  /** Sets a group's position: it will read what comes after `after`. */
+  attach(stream: string, group: string, after: number): Promise<void>;
+  /**
+   * The next events of a group, each handed out once between `attach`es; waits up to `waitMs` for a first one.
+   * `behind`: what it needs is not here (any more); read it from the journal and `attach` again.
+   */
+  read(
+    stream: string,
+    group: string,
+    maxEvents: number,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<readonly StoredEvent[] | "behind">;
+  /** The group has dealt with everything up to `seq`, durably. */
+  acknowledge(stream: string, group: string, seq: number): Promise<void>;
+}
