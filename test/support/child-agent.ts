@@ -1,0 +1,91 @@
+/** The agent as a user runs it: a process of its own, with a configuration file, ended by its pid. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { freePort } from "./mosquitto.ts";
+import { until } from "./until.ts";
+
+export interface ChildAgent {
+  readonly httpUrl: string;
+  readonly adminUrl: string;
+  readonly configFile: string;
+  output(): string;
+  pid(): number;
+  start(): Promise<void>;
+  /** SIGKILL, and wait until it is gone. */
+  kill(): Promise<void>;
+  /** SIGTERM; resolves with the exit code and how long it took, ms. */
+  stop(): Promise<{ code: number | null; tookMs: number }>;
+  health(): Promise<HealthAnswer>;
+  metrics(): Promise<string>;
+  /** Resident set, KiB, from /proc. */
+  rssKiB(): number;
+}
+
+export interface HealthAnswer {
+  readonly status: string;
+  readonly components: Record<string, Record<string, unknown> & { status: string; detail?: string }>;
+}
+
+/** `yaml` without `http`, `admin` and `journal.path`, which are added here. */
+export async function childAgent(
+  folder: string,
+  yaml: string,
+  options: { journal?: string; nodeFlags?: string[] } = {},
+): Promise<ChildAgent> {
+  const [http, admin] = [await freePort(), await freePort()];
+  const configFile = join(folder, "agent.yaml");
+  const journal = `journal:\n  path: ${join(folder, "journal.db")}\n${options.journal ?? ""}\n`;
+  const listens = `http: { listen: 127.0.0.1:${http} }\nadmin: { listen: 127.0.0.1:${admin} }\n`;
+  writeFileSync(configFile, `${journal}${listens}${yaml}`);
+  let child: ChildProcess | undefined;
+  let output = "";
+  const httpUrl = `http://127.0.0.1:${http}`;
+  const agent: ChildAgent = {
+    httpUrl,
+    adminUrl: `http://127.0.0.1:${admin}`,
+    configFile,
+    output: () => output,
+    pid: () => child?.pid ?? 0,
+    async start() {
+      const started = spawn(
+        process.execPath,
+        [...(options.nodeFlags ?? []), "src/main.ts", "run", "--config", configFile],
+        { stdio: ["ignore", "pipe", "pipe"] },
+      );
+      child = started;
+      const keep = (data: Buffer): void => {
+        output = (output + data.toString()).slice(-200_000);
+      };
+      started.stdout.on("data", keep);
+      started.stderr.on("data", keep);
+      await until(`the agent to be ready`, async () => {
+        if (started.exitCode !== null) throw new Error(`The agent ended: ${started.exitCode}\n${output}`);
+        return (await fetch(`${httpUrl}/ready`).catch(() => null))?.ok ?? false;
+      });
+    },
+    async kill() {
+      await end(child, "SIGKILL");
+    },
+    async stop() {
+      const before = performance.now();
+      await end(child, "SIGTERM");
+      return { code: child?.exitCode ?? null, tookMs: performance.now() - before };
+    },
+    health: async () => (await (await fetch(`${httpUrl}/health`)).json()) as HealthAnswer,
+    metrics: async () => (await fetch(`${httpUrl}/metrics`)).text(),
+    rssKiB() {
+      const status = readFileSync(`/proc/${child?.pid ?? 0}/status`, "utf8");
+      return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0);
+    },
+  };
+  return agent;
+}
+
+async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {
+  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, "exit");
+  child.kill(signal);
+  await gone;
+}
