@@ -114,8 +114,15 @@ export const errorTable = {
   },
   SINK_UNREACHABLE: {
     kind: "transient",
-    sentence: "A sink's far side cannot be reached; events wait in the journal",
-    hint: "Check the address and the network; delivery goes on by itself",
+    sentence:
+      "A sink's far side cannot be reached, or its disk is full; events wait in the journal",
+    hint: "Check the address and the network (for files: `df`); delivery goes on by itself",
+  },
+  SINK_DENIED: {
+    kind: "config",
+    sentence:
+      "A sink's far side does not let us in; events wait in the journal, and it is tried again each minute",
+    hint: "Check the user name, the password, the certificates and the far side's access rules (for files: the folder's owner)",
   },
   SINK_REFUSED: {
     kind: "refused",

@@ -55,7 +55,7 @@ export const metricTable = {
   },
   holdfast_sink_events_total: {
     kind: "counter",
-    help: "Events that a sink has dealt with, by status (delivered, refused, retried)",
+    help: "Events that a sink has dealt with, by status (delivered, refused, retried, trimmed)",
     labels: ["sink", "status"],
   },
   holdfast_sink_connected: {

@@ -4,7 +4,7 @@
  * It reports, the loop decides (flow/deliver.ts): back-off, retry, dead letters and stopping are not its
  * business. The loop calls `send` once at a time and moves the cursor only past what was confirmed.
  */
-import type { StoredEvent } from "../core/event.ts";
+import type { PayloadFormat, StoredEvent } from "../core/event.ts";
 import { listOf, text } from "../core/field.ts";
 import type { HoldfastError } from "../core/errors.ts";
 
@@ -22,6 +22,13 @@ export interface Sink {
   send(batch: Batch, signal: AbortSignal): Promise<SendResult>;
   /** May be called twice, and after a failed `open`. */
   close(): Promise<void>;
+  /**
+   * Gives a listener for a far side that goes away while nothing is being sent: the loop then says so and opens
+   * again, and the next event need not wait for that. Without it the loss shows at the next `send`.
+   */
+  onLost?(listener: (error: HoldfastError) => void): void;
+  /** A stream's cursor, with its mark, is on disk: what only an older mark needed may go. */
+  durable?(stream: string, position: Position): void;
 }
 
 export interface Position {
@@ -34,6 +41,8 @@ export interface Batch {
   readonly device: string;
   readonly stream: string;
   readonly events: readonly StoredEvent[];
+  /** What the stream says of its payloads; left out: not known. */
+  readonly format?: PayloadFormat;
 }
 
 export interface SendResult {
