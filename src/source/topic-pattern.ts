@@ -3,6 +3,7 @@
  * names what it matched. `+` and `#` are as in MQTT.
  */
 import type { Headers } from "../core/event.ts";
+import { text } from "../core/field.ts";
 
 /** What matched a topic: its names and the levels that they stand for. */
 export type TopicMatch = Readonly<Record<string, string>>;
@@ -15,33 +16,39 @@ export interface TopicPattern {
   match(topic: string): TopicMatch | null;
 }
 
-/** `topic` and `dup` are headers of their own and would be overwritten. */
-const reservedNames = new Set(["topic", "dup"]);
-const namePattern = /^\{([A-Za-z][A-Za-z0-9_-]*)\}$/;
-/** [MQTT-4.7.3-3]: a topic filter has at most this many bytes of UTF-8. */
-const filterBytesMax = 65_535;
+/**
+ * What a pattern looks like, as one expression, since editors get it too (the configuration's JSON Schema):
+ * - [MQTT-4.7.3-1..3] not empty, no NUL, at most 65,535 bytes of UTF-8: 16,383 characters always fit;
+ * - each name once; `topic` and `dup` are headers of their own and would be overwritten;
+ * - `$share/GROUP/` is followed by a filter;
+ * - [MQTT-4.7.1-1], [MQTT-4.7.1-2] a wildcard or a name is a whole level, and `#` is the last one.
+ */
+const topicPatternExpression = new RegExp(
+  [
+    String.raw`^(?=.{1,16383}$)`,
+    String.raw`(?!.*\{(?:topic|dup)\})(?!.*\{([^}]*)\}.*\{\1\})`,
+    String.raw`(?:\$share\/[^+#{}/\0]+\/(?=.)|(?!\$share(?:\/|$)))`,
+    String.raw`(?:(?:LEVEL\/)*(?:LEVEL|#))$`,
+  ]
+    .join("")
+    .replaceAll("LEVEL", String.raw`(?:\+|\{[A-Za-z][A-Za-z0-9_-]*\}|[^+#{}/\0]*)`),
+  "s",
+);
 
-/** For the validation of a configuration. */
 export function isTopicPattern(text: unknown): text is string {
-  if (typeof text !== "string") return false;
-  // [MQTT-4.7.3-1], [MQTT-4.7.3-2]: at least one character, none of them NUL.
-  if (text === "" || text.includes("\0") || Buffer.byteLength(text) > filterBytesMax) return false;
-  const { share, levels } = split(text);
-  if (share !== null && (share === "" || /[+#{}]/.test(share))) return false;
-  if (levels.length === 0 || (share !== null && levels.join("/") === "")) return false;
-  const names = new Set<string>();
-  return levels.every((level, index) => {
-    // [MQTT-4.7.1-1]: `#` is the last level, alone in it.
-    if (level === "#") return index === levels.length - 1;
-    // [MQTT-4.7.1-2]: `+` is a whole level.
-    if (level === "+") return true;
-    const name = namePattern.exec(level)?.[1];
-    if (name === undefined) return !/[+#{}]/.test(level);
-    const isNew = !names.has(name) && !reservedNames.has(name);
-    names.add(name);
-    return isNew;
-  });
+  return typeof text === "string" && topicPatternExpression.test(text);
 }
+
+/** One topic pattern as an option. */
+export const topicPattern = text({
+  doc: "A topic; `{name}` matches one level and becomes a field, `+` and `#` are as in MQTT",
+  pattern: topicPatternExpression,
+  allowed:
+    "a topic such as greenhouse/{device}/env; {name}, + and # stand for whole levels, # for the last",
+  example: "greenhouse/{device}/env",
+});
+
+const namePattern = /^\{(.+)\}$/;
 
 /** `pattern` has passed `isTopicPattern`. */
 export function parseTopicPattern(pattern: string): TopicPattern {
