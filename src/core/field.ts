@@ -85,10 +85,24 @@ export function optional<T>(field: Field<T>): Field<T | undefined> {
   };
 }
 
-export function text(words: Words & { pattern?: RegExp; allowed?: string }): Field<string> {
-  const { pattern, allowed, ...rest } = words;
+/**
+ * `problem` says in a sentence what is wrong with a text that no pattern can judge (an expression that does not
+ * compile); null: nothing is. It arrives as the message of a failure whose refinement is `problem`.
+ */
+export function text(
+  words: Words & {
+    pattern?: RegExp;
+    allowed?: string;
+    problem?: (value: string) => string | null;
+  },
+): Field<string> {
+  const { pattern, allowed, problem, ...rest } = words;
+  const plain = check<string>(
+    "text",
+    (v) => typeof v === "string" && v !== "" && (pattern?.test(v) ?? true),
+  );
   return make(
-    check<string>("text", (v) => typeof v === "string" && v !== "" && (pattern?.test(v) ?? true)),
+    problem === undefined ? plain : refine(plain, "problem", (v) => problem(v) ?? true),
     rest,
     allowed ?? "text",
     { type: "string", minLength: 1, ...(pattern && { pattern: pattern.source }) },
@@ -336,6 +350,21 @@ export function byType<M extends Readonly<Record<string, AnyField>>>(
       schema: { oneOf: names.map((name) => schemaOf(withType[name] as AnyField)) },
     },
   };
+}
+
+type OneKey<M extends Fields> = { [K in keyof M]: { readonly [P in K]: Infer<M[P]> } }[keyof M];
+
+/** A map with exactly one of several keys: `{ filter: … }`. */
+export function byKey<M extends Fields>(kinds: M, words: Words): Field<OneKey<M>> {
+  const allowed = `a map with one of the keys ${Object.keys(kinds).join(", ")}`;
+  const choices = Object.entries(kinds).map(([name, kind]) => [name, optional(kind)]);
+  const { struct, about } = group(Object.fromEntries(choices) as Fields, words);
+  const one = refine(struct, "problem", (value) => {
+    return Object.keys(value).length === 1 || `Expected ${allowed}`;
+  });
+  const schema = { ...about.schema, minProperties: 1, maxProperties: 1 };
+  const chosen = one as unknown as AnyStruct<OneKey<M>>;
+  return { struct: chosen, about: { ...about, allowed, schema, required: true } };
 }
 
 /** Either of two ways to write one thing, told apart by `isFirst`. */
