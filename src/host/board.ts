@@ -13,7 +13,14 @@ const serialFiles = [
 ];
 
 /** Host names that distributions give to every board alike. */
-const distributionNames = new Set(["raspberrypi", "localhost", "debian", "ubuntu", "dietpi", "armbian"]);
+const distributionNames = new Set([
+  "raspberrypi",
+  "localhost",
+  "debian",
+  "ubuntu",
+  "dietpi",
+  "armbian",
+]);
 
 /** The hardware's serial number, or null where none can be read. */
 export function boardSerial(): string | null {
@@ -31,6 +38,9 @@ export function boardSerial(): string | null {
 /** The device id of a board whose configuration gives none. */
 export function defaultDeviceId(name = hostname(), serial = boardSerial()): string {
   const short = name.split(".")[0] ?? name;
-  const digits = serial?.replaceAll(/[^0-9a-fA-F]/g, "").slice(-6).toLowerCase();
+  const digits = serial
+    ?.replaceAll(/[^0-9a-fA-F]/g, "")
+    .slice(-6)
+    .toLowerCase();
   return distributionNames.has(short) && digits ? `${short}-${digits}` : short;
 }

@@ -1,0 +1,188 @@
+/** The admin API's routes over the journal: streams, groups, dead letters. */
+import type { Context } from "../core/context.ts";
+import type { PayloadFormat } from "../core/event.ts";
+import type { Journal } from "../journal/journal.ts";
+import { json, Problem, type Answer } from "./answer.ts";
+import { feedEvents } from "./event-feed.ts";
+import { deadLetterJson } from "./event-json.ts";
+import type { Request, Route } from "./http.ts";
+import type { Rates } from "./rates.ts";
+
+export interface AdminView {
+  readonly context: Context;
+  readonly journal: Journal;
+  /** What is known of the streams' payloads; a stream that is not named here is JSON. */
+  readonly formats: ReadonlyMap<string, PayloadFormat>;
+}
+
+/** Followers at once: they must not take all connections from who asks for the health. Kept in `streamEvents`. */
+const followersMax = 16;
+/** A page of events or dead letters for who asks for no number, and the most that can be asked for at once. */
+const eventsStandard = 100;
+const eventsMax = 1_000_000;
+const deadLettersStandard = 20;
+const deadLettersMax = 1000;
+const idsMax = 1000;
+
+export function streamRoutes(parts: AdminView): Route[] {
+  return [
+    {
+      method: "GET",
+      path: "/streams",
+      summary: "All streams: their oldest and newest seq, bytes and dead letters",
+      handle: () => json({ streams: streamList(parts) }),
+    },
+    {
+      method: "GET",
+      path: "/streams/{stream}/events",
+      summary: "Events as NDJSON; with follow those to come, and an empty line now and then",
+      query: {
+        from: "A seq, or -N for the last N events; left out: -100",
+        limit: `At most so many (${eventsStandard}; with follow no bound)`,
+        follow: "true: go on with what comes",
+      },
+      handle: streamEvents(parts),
+    },
+  ];
+}
+
+function streamList({ journal, formats }: AdminView): unknown[] {
+  const { streams } = journal.status();
+  const names = [...new Set([...formats.keys(), ...streams.keys()])].sort();
+  return names.map((name) => {
+    const { first, head, bytes, deadLetters } = streams.get(name) ?? emptyStream;
+    const events = Math.max(0, head - first + 1);
+    return { name, format: formats.get(name) ?? "json", first, head, events, bytes, deadLetters };
+  });
+}
+
+const emptyStream = { first: 1, head: 0, bytes: 0, deadLetters: 0 };
+
+function streamEvents(parts: AdminView): (request: Request) => Answer {
+  const { journal, formats } = parts;
+  let followers = 0;
+  return ({ query, parameters }) => {
+    const stream = knownStream(parts, parameters["stream"] ?? "");
+    const head = journal.status().streams.get(stream)?.head ?? 0;
+    const from = wholeNumber(query, "from", -eventsStandard, Number.MIN_SAFE_INTEGER);
+    const follows = query.get("follow") === "true" || query.get("follow") === "";
+    const limit = wholeNumber(
+      query,
+      "limit",
+      follows ? Number.MAX_SAFE_INTEGER : eventsStandard,
+      1,
+    );
+    if (!follows && limit > eventsMax) throw new Problem(400, `limit is at most ${eventsMax}`);
+    if (follows && followers >= followersMax) {
+      throw new Problem(503, `${followersMax} are following already`, {}, { "retry-after": "10" });
+    }
+    const feed = {
+      journal,
+      clock: parts.context.clock,
+      stream,
+      format: formats.get(stream) ?? "json",
+      after: from < 0 ? Math.max(0, head + from) : Math.max(0, from - 1),
+      limit,
+      ...(!follows && { until: head }),
+    } as const;
+    return {
+      status: 200,
+      headers: { "content-type": "application/x-ndjson" },
+      async body(write, signal) {
+        followers += follows ? 1 : 0;
+        try {
+          await feedEvents(feed, write, signal);
+        } finally {
+          followers -= follows ? 1 : 0;
+        }
+      },
+    };
+  };
+}
+
+export function groupsRoute({ journal }: AdminView, rates: Rates): Route {
+  return {
+    method: "GET",
+    path: "/groups",
+    summary:
+      "All groups: where they stand in their streams, what they have before them, how fast they go",
+    handle() {
+      const { groups, streams } = journal.status();
+      const rows = groups.map(({ group, stream, cursor }) => {
+        const { first, head } = streams.get(stream) ?? emptyStream;
+        // What was trimmed before the group came to it is no longer before it.
+        const lag = Math.max(0, head - Math.max(cursor, first - 1));
+        return {
+          group,
+          stream,
+          cursor,
+          head,
+          lag,
+          perSecond: rates.perSecond(group, stream, cursor),
+        };
+      });
+      return json({ groups: rows });
+    },
+  };
+}
+
+export function deadLetterRoutes(parts: AdminView): Route[] {
+  const { journal } = parts;
+  const path = "/streams/{stream}/dlq";
+  return [
+    {
+      method: "GET",
+      path,
+      summary: "A stream's dead letters with their reasons, the oldest first",
+      query: { limit: `At most so many (${deadLettersStandard}; up to ${deadLettersMax})` },
+      async handle({ query, parameters }) {
+        const stream = knownStream(parts, parameters["stream"] ?? "");
+        const limit = wholeNumber(query, "limit", deadLettersStandard, 1);
+        if (limit > deadLettersMax) throw new Problem(400, `limit is at most ${deadLettersMax}`);
+        const letters = await journal.readDeadLetters(stream, limit);
+        const total = journal.status().streams.get(stream)?.deadLetters ?? letters.length;
+        return json({ stream, total, deadLetters: letters.map(deadLetterJson) });
+      },
+    },
+    {
+      method: "DELETE",
+      path,
+      summary: "Removes dead letters of a stream: all, or those named",
+      query: { id: "A dead letter's id; may be there several times; left out: all" },
+      async handle({ query, parameters }) {
+        const stream = knownStream(parts, parameters["stream"] ?? "");
+        const ids = query.getAll("id").map(Number);
+        if (!ids.every((id) => Number.isSafeInteger(id) && id > 0)) {
+          throw new Problem(400, "id is a whole number, as GET shows it");
+        }
+        if (ids.length > idsMax) throw new Problem(400, `At most ${idsMax} ids at once`);
+        const purged = await journal.purgeDeadLetters(stream, ...(ids.length > 0 ? [ids] : []));
+        parts.context.log.info(`Dead letters of stream ${stream} were removed`, { purged });
+        return json({ stream, purged });
+      },
+    },
+  ];
+}
+
+function knownStream({ journal, formats }: AdminView, name: string): string {
+  const { streams } = journal.status();
+  if (formats.has(name) || streams.has(name)) return name;
+  const names = [...new Set([...formats.keys(), ...streams.keys()])].sort();
+  throw new Problem(404, `There is no stream ${name}; there is ${names.join(", ") || "none yet"}`);
+}
+
+function wholeNumber(
+  query: URLSearchParams,
+  name: string,
+  standard: number,
+  least: number,
+): number {
+  const text = query.get(name);
+  if (text === null) return standard;
+  const value = Number(text);
+  if (/^-?\d+$/.test(text) && Number.isSafeInteger(value) && value >= least) return value;
+  throw new Problem(
+    400,
+    `${name} is a whole number${least > 0 ? `, at least ${least}` : ""}: found ${text}`,
+  );
+}
