@@ -1,0 +1,130 @@
+/** What the user writes about an MQTT source, and what a connection takes from it. */
+import { readFileSync } from "node:fs";
+import { HoldfastError, messageOf } from "../core/errors.ts";
+import {
+  boolean,
+  duration,
+  group,
+  integer,
+  listOf,
+  oneOf,
+  optional,
+  secret,
+  text,
+  url,
+  type Infer,
+} from "../core/field.ts";
+import type { ConnectionPlan, Protocol } from "./mqtt-link.ts";
+import { sourceOptions } from "./source.ts";
+import { topicPattern } from "./topic-pattern.ts";
+
+export const mqttSourceOptions = group(
+  {
+    ...sourceOptions,
+    url: url({
+      doc: "The broker",
+      protocols: ["mqtt", "mqtts"],
+      example: "mqtts://broker.local:8883",
+    }),
+    username: optional(text({ doc: "The user name, if the broker wants one" })),
+    password: optional(secret({ doc: "The password, if the broker wants one" })),
+    topics: listOf(topicPattern, { doc: "What to subscribe to", min: 1 }),
+    qos: oneOf([0, 1, 2], {
+      doc: "0: may lose; 1: none is lost, a broker may repeat some, marked `dup`; 2: exactly once",
+      default: 1,
+    }),
+    clientId: optional(
+      text({ doc: "Names the session at the broker; left out: holdfast-DEVICE-SOURCE" }),
+    ),
+    sessionExpiry: duration({
+      doc: "How long the broker is asked to keep what arrives while we are away (MQTT 5)",
+      default: "7d",
+    }),
+    retained: oneOf(["new-only", "accept", "ignore"], {
+      doc: "Retained messages: only when a subscription is new, at each connection, or never",
+      default: "new-only",
+    }),
+    receiveMaximum: integer({
+      doc: "How many unacknowledged messages a broker may send (MQTT 5)",
+      default: 2048,
+      min: 1,
+      max: 65_535,
+    }),
+    keepAlive: duration({
+      doc: "A connection that was silent for as long is probed, and given up after one and a half times that",
+      default: "30s",
+      min: "1s",
+      // Two bytes of seconds on the wire.
+      max: "18h",
+    }),
+    connectTimeout: duration({
+      doc: "How long name look-up, TCP, TLS and the broker's answer may take together",
+      default: "30s",
+      min: "1s",
+    }),
+    protocol: oneOf(["auto", "5", "3.1.1"], {
+      doc: "The MQTT version; auto: 5, or 3.1.1 where the broker knows no better",
+      default: "auto",
+    }),
+    tls: group(
+      {
+        ca: optional(
+          text({ doc: "File with the certificates to trust (PEM); left out: Node's list" }),
+        ),
+        cert: optional(text({ doc: "File with our certificate (PEM)" })),
+        key: optional(text({ doc: "File with our certificate's key (PEM)" })),
+        verify: boolean({ doc: "Whether the broker must prove who it is", default: true }),
+      },
+      { doc: "For mqtts://" },
+    ),
+  },
+  { doc: "Messages of an MQTT broker, acknowledged when they are on disk" },
+);
+export type MqttSourceOptions = Infer<typeof mqttSourceOptions>;
+
+/** The ports that IANA gives to MQTT. */
+const standardPorts = { "mqtt:": 1883, "mqtts:": 8883 } as const;
+
+/**
+ * What a connection needs. Files are read each time, so that rotated ones are seen.
+ * @throws HoldfastError SECRET_UNREADABLE
+ */
+export function connectionPlan(
+  options: MqttSourceOptions,
+  clientId: string,
+  protocol: Protocol,
+): ConnectionPlan {
+  const url = new URL(options.url);
+  const { tls } = options;
+  const isSecure = url.protocol === "mqtts:";
+  return {
+    // An IPv6 address stands in brackets.
+    host: url.hostname.replaceAll(/^\[|\]$/g, ""),
+    port: url.port === "" ? standardPorts[isSecure ? "mqtts:" : "mqtt:"] : Number(url.port),
+    tls: isSecure
+      ? {
+          rejectUnauthorized: tls.verify,
+          ...(tls.ca !== undefined && { ca: read(tls.ca) }),
+          ...(tls.cert !== undefined && { cert: read(tls.cert) }),
+          ...(tls.key !== undefined && { key: read(tls.key) }),
+        }
+      : null,
+    protocol,
+    clientId,
+    username: options.username ?? (decodeURIComponent(url.username) || undefined),
+    password: options.password?.reveal() ?? (decodeURIComponent(url.password) || undefined),
+    keepAliveMs: options.keepAlive,
+    sessionExpiryMs: options.sessionExpiry,
+    receiveMaximum: options.receiveMaximum,
+    connectTimeoutMs: options.connectTimeout,
+  };
+}
+
+function read(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    const message = `Cannot read ${path} for TLS: ${messageOf(cause)}`;
+    throw new HoldfastError("SECRET_UNREADABLE", message, { cause });
+  }
+}

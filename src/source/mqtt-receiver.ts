@@ -1,0 +1,273 @@
+/**
+ * What was received and is not acknowledged yet. It outlives connections: a message that was handed to the intake
+ * settles whether or not the connection that brought it is still there.
+ *
+ *   PUBLISH ──► accept ──► held, in order of arrival ──► settled ──► PUBACK / PUBREC, in that order [MQTT-4.6.0-2]
+ *   PUBREL  ──► identifier released on disk ──► PUBCOMP
+ *
+ * QoS 1: an acknowledgement goes to the connection that brought the message or nowhere; the broker sends what it
+ * misses again, flagged DUP, and it is taken in again with the header `dup`.
+ *
+ * QoS 2 ([MQTT-4.3.3], method A of its figure): the identifier becomes durable in the event's own transaction,
+ * before PUBREC, and is deleted durably before PUBCOMP. What a crash leaves:
+ * - before the commit: neither event nor identifier; the broker sends the PUBLISH again, and it is new;
+ * - after it: both; the broker sends the PUBLISH again, its identifier is known, and it is only acknowledged;
+ * - after PUBREC: the broker sends PUBREL, again if need be; one for an identifier that is gone is completed at once.
+ * A CONNACK without a session makes all identifiers void: they are forgotten on disk before the first SUBSCRIBE, so
+ * before the new session can use one.
+ *
+ * Bounds: identifiers are 65,535 at the most; what is held is bounded in `mayRead` (`heldBytesMax`), and the socket
+ * is paused above it.
+ */
+import type { Counter } from "../core/metrics.ts";
+import type { MqttConnection } from "./mqtt-connection.ts";
+import type { Publish } from "./mqtt-link.ts";
+import type { AckWindow } from "./mqtt-window.ts";
+import type { Intake } from "./source.ts";
+import type { TopicHeaders } from "./topic-pattern.ts";
+
+interface Held {
+  readonly connection: MqttConnection;
+  readonly qos: 0 | 1 | 2;
+  readonly packetId: number;
+  isSettled: boolean;
+}
+
+/** A QoS 2 identifier whose PUBREL is not done. */
+interface Identifier {
+  /** False: its message was passed over, so that nothing about it is on disk. */
+  readonly isDurable: boolean;
+  releasedOn: MqttConnection | null;
+}
+
+export interface ReceiverParts {
+  readonly intake: Intake;
+  readonly headers: TopicHeaders;
+  readonly skipped: Counter;
+  readonly nowMs: () => number;
+  /** The first message of a topic that was not asked for. */
+  readonly onUnknownTopic: (topic: string) => void;
+  /** After acknowledgements: `mayRead` may have changed. */
+  readonly onSettled: () => void;
+}
+
+/** A connection as the receiver needs it. */
+export interface Attachment {
+  readonly connection: MqttConnection;
+  readonly hasSession: boolean;
+  /** Flagged messages that are no redelivery are acknowledged and left. */
+  readonly skipsRetained: boolean;
+  readonly window: AckWindow;
+}
+
+/** 8 MiB, an eighth of the heap on the smallest board. Above it the socket is paused. */
+export const heldBytesMax = 8 * 1024 * 1024;
+/** What holding one message costs beside its payload: about the size of `Held`, its closure and its place. */
+const heldBytesEach = 128;
+
+export class MqttReceiver {
+  readonly #parts: ReceiverParts;
+  readonly #intake: Intake;
+  readonly #identifiers = new Map<number, Identifier>();
+  /** In order of arrival; what lies before `#head` is done. */
+  #held: Held[] = [];
+  #head = 0;
+  #heldBytes = 0;
+  /** Messages that the current connection waits to see acknowledged. */
+  #outstanding = 0;
+  #attachment: Attachment | null = null;
+  #mustForget = false;
+  #isPreparing = false;
+  /** PUBLISHes that came while identifiers were being forgotten: at most one chunk of the socket. */
+  #early: Publish[] = [];
+  #isBursting = false;
+  #outstandingBefore = 0;
+  #onEmpty: (() => void)[] = [];
+
+  constructor(parts: ReceiverParts) {
+    this.#parts = parts;
+    this.#intake = parts.intake;
+  }
+
+  /** Before the first connection. */
+  async open(): Promise<void> {
+    for (const packetId of await this.#intake.packets.read()) {
+      this.#identifiers.set(packetId, { isDurable: true, releasedOn: null });
+    }
+  }
+
+  get outstanding(): number {
+    return this.#outstanding;
+  }
+
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** False: pause the socket. */
+  get mayRead(): boolean {
+    return !this.#isPreparing && this.#heldBytes < heldBytesMax;
+  }
+
+  /**
+   * From now on messages come from this connection. Resolves when it may be subscribed on: true, unless it was
+   * detached meanwhile.
+   */
+  async attach(attachment: Attachment): Promise<boolean> {
+    this.#attachment = attachment;
+    this.#outstanding = 0;
+    this.#early = [];
+    // Kept until it is done: if this connection breaks first, the next one finds the session that it began.
+    if (!attachment.hasSession) this.#mustForget = true;
+    if (this.#mustForget) await this.#forget(attachment);
+    return this.#attachment === attachment;
+  }
+
+  async #forget(attachment: Attachment): Promise<void> {
+    this.#isPreparing = true;
+    // What the old session brought and is on its way to disk would put its identifier there after the deletion.
+    await this.settled();
+    if (this.#attachment !== attachment) return;
+    this.#identifiers.clear();
+    await this.#intake.packets.forget();
+    this.#mustForget = false;
+    if (this.#attachment !== attachment) return;
+    this.#isPreparing = false;
+    const early = this.#early;
+    this.#early = [];
+    for (const packet of early) this.publish(packet);
+  }
+
+  /** The connection is gone, and with it every acknowledgement that it waits for. */
+  detach(): void {
+    this.#attachment = null;
+    this.#outstanding = 0;
+    this.#isPreparing = false;
+    this.#early = [];
+  }
+
+  publish(packet: Publish): void {
+    const attachment = this.#attachment;
+    if (attachment === null) return;
+    if (this.#isPreparing) {
+      this.#early.push(packet);
+      return;
+    }
+    const { topic, payload, qos, packetId, dup } = packet;
+    if (qos > 0) this.#outstanding++;
+    const held: Held = { connection: attachment.connection, qos, packetId, isSettled: false };
+    this.#held.push(held);
+    // Its PUBREC waits its turn, behind the original's if that is not on disk yet.
+    if (qos === 2 && this.#identifiers.has(packetId)) return this.#settle(held, 0);
+    const header = this.#parts.headers.of(topic);
+    if (header === null || (packet.retain && attachment.skipsRetained && !dup)) {
+      if (header === null) this.#parts.onUnknownTopic(topic);
+      this.#parts.skipped.add();
+      if (qos === 2) this.#identifiers.set(packetId, { isDurable: false, releasedOn: null });
+      return this.#settle(held, 0);
+    }
+    const bytes = payload.length + heldBytesEach;
+    this.#heldBytes += bytes;
+    const settled = (): void => this.#settle(held, bytes);
+    // At QoS 2 a message with DUP that we do not know was never taken in.
+    const headers = dup && qos === 1 ? { ...header.headers, dup: "1" } : header.headers;
+    if (qos === 2) {
+      this.#identifiers.set(packetId, { isDurable: true, releasedOn: null });
+      this.#intake.accept({ headers, fields: header.fields, payload, packetId }, settled);
+    } else {
+      this.#intake.accept({ headers, fields: header.fields, payload }, settled);
+    }
+  }
+
+  /** PUBREL. */
+  release(packetId: number): void {
+    const connection = this.#attachment?.connection;
+    if (connection === undefined) return;
+    const identifier = this.#identifiers.get(packetId);
+    if (identifier === undefined) {
+      connection.completeUnknown(packetId);
+      this.#burst();
+      return;
+    }
+    // Sent twice: the PUBCOMP is on its way.
+    if (identifier.releasedOn === connection) return;
+    identifier.releasedOn = connection;
+    const released = (): void => {
+      // By identity: after its PUBCOMP the number may be in use again.
+      if (this.#identifiers.get(packetId) === identifier) this.#identifiers.delete(packetId);
+      if (this.#attachment?.connection !== connection) return;
+      connection.acknowledge("pubcomp", packetId);
+      this.#burst();
+    };
+    if (identifier.isDurable) this.#intake.packets.release(packetId, released);
+    else released();
+  }
+
+  /** One chunk was handed over: asks for a commit when the broker would wait for it. */
+  chunkEnded(): void {
+    const window = this.#attachment?.window;
+    if (window === undefined) return;
+    window.arrived(this.#outstanding, this.#parts.nowMs());
+    if (this.#outstanding >= window.size) this.#intake.commitSoon();
+  }
+
+  /** Resolves when nothing is held; asks for the commit that it takes. */
+  async settled(): Promise<void> {
+    if (this.#head === this.#held.length) return;
+    this.#intake.commitSoon();
+    await new Promise<void>((resolve) => this.#onEmpty.push(resolve));
+  }
+
+  #settle(held: Held, bytes: number): void {
+    held.isSettled = true;
+    this.#heldBytes -= bytes;
+    if (!this.#isBursting) this.#burst();
+    const connection = this.#attachment?.connection;
+    for (;;) {
+      const first = this.#held[this.#head];
+      if (first === undefined || !first.isSettled) return;
+      this.#head++;
+      // A lost connection's acknowledgements are forgotten: the identifier means nothing on this one.
+      if (first.qos === 0 || first.connection !== connection) continue;
+      this.#outstanding--;
+      connection.acknowledge(first.qos === 1 ? "puback" : "pubrec", first.packetId);
+    }
+  }
+
+  /** The messages of one commit settle in one go: what they lead to is done once, after the last of them. */
+  #burst(): void {
+    if (this.#isBursting) return;
+    this.#isBursting = true;
+    this.#outstandingBefore = this.#outstanding;
+    process.nextTick(() => this.#endBurst());
+  }
+
+  #endBurst(): void {
+    this.#isBursting = false;
+    this.#compact();
+    const attachment = this.#attachment;
+    if (attachment !== null) {
+      attachment.connection.flush();
+      const { window } = attachment;
+      if (this.#outstanding === 0 && this.#outstandingBefore > 0) {
+        window.flushed(this.#outstandingBefore, this.#parts.nowMs());
+      }
+      // Arrived while the last commit was under way, and the broker waits for them already.
+      if (this.#outstanding >= window.size) this.#intake.commitSoon();
+    }
+    if (this.#held.length === 0) {
+      const waiting = this.#onEmpty;
+      this.#onEmpty = [];
+      for (const resolve of waiting) resolve();
+    }
+    this.#parts.onSettled();
+  }
+
+  #compact(): void {
+    if (this.#head === this.#held.length) this.#held = [];
+    // Moving the rest once in 4,096 messages costs nothing that shows.
+    else if (this.#head >= 4096) this.#held = this.#held.slice(this.#head);
+    else return;
+    this.#head = 0;
+  }
+}
