@@ -1,0 +1,259 @@
+/**
+ * The plane in process memory: the newest part of each stream, as long as somebody may still want it.
+ *
+ *   append ──► [ first … head ] ──► read (each group has its own next seq)
+ *                  │
+ *                  ├─ what every attached group has acknowledged leaves at once
+ *                  └─ over the bound the oldest leave, whoever needs them: those groups are then `behind`
+ *
+ * Bounds: bytes and events over all streams together (`evict`, below). It holds nothing durable: a crash costs
+ * nothing, since groups start from the journal's cursor.
+ */
+import { systemClock, type Clock, type Timer } from "../core/clock.ts";
+import type { StoredEvent } from "../core/event.ts";
+import type { StreamBackend } from "./backend.ts";
+
+export interface MemoryBackendOptions {
+  /** Left out: the machine's. */
+  readonly clock?: Clock;
+  /** Payloads and their envelopes over all streams; default 8 MiB, a tenth of what a Pi Zero's agent may have. */
+  readonly bytesMax?: number;
+  /** Events over all streams; default 50,000: at 15,000 a second three seconds for a processor to catch up. */
+  readonly eventsMax?: number;
+}
+
+const defaultBytesMax = 8 * 1024 * 1024;
+const defaultEventsMax = 50_000;
+
+/** What an event weighs beside payload and key, bytes: the object, its numbers and array slot as measured in V8. */
+const envelopeBytes = 160;
+
+interface Group {
+  /** The seq that it reads next. */
+  next: number;
+  acknowledged: number;
+}
+
+interface Line {
+  /** seq follow each other; those before `start` are gone. */
+  events: StoredEvent[];
+  start: number;
+  /** seq of the oldest event held, or of the next to come when none is. 0: nothing was ever appended. */
+  first: number;
+  readonly groups: Map<string, Group>;
+  /** Wake what waits for news; one for each group that reads. */
+  readonly waiters: Set<() => void>;
+}
+
+/** A run of appends to one stream, up to seq `last`: the order in which the oldest leave. */
+interface Arrival {
+  readonly line: Line;
+  last: number;
+}
+
+export class MemoryBackend implements StreamBackend {
+  readonly #clock: Clock;
+  readonly #bytesMax: number;
+  readonly #eventsMax: number;
+  readonly #lines = new Map<string, Line>();
+  #arrivals: Arrival[] = [];
+  /** When the list of arrivals is next looked through for those whose events are gone. */
+  #arrivalsMax = 1024;
+  #bytes = 0;
+  #events = 0;
+
+  constructor(options: MemoryBackendOptions = {}) {
+    this.#clock = options.clock ?? systemClock(() => "unsynced");
+    this.#bytesMax = options.bytesMax ?? defaultBytesMax;
+    this.#eventsMax = options.eventsMax ?? defaultEventsMax;
+  }
+
+  open(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    for (const line of this.#lines.values()) {
+      line.groups.clear();
+      wakeAll(line);
+    }
+    this.#lines.clear();
+    this.#arrivals = [];
+    this.#bytes = 0;
+    this.#events = 0;
+    return Promise.resolve();
+  }
+
+  /** What is held now, for figures. */
+  held(): { readonly events: number; readonly bytes: number } {
+    return { events: this.#events, bytes: this.#bytes };
+  }
+
+  append(stream: string, events: readonly StoredEvent[]): Promise<void> {
+    const line = this.#line(stream);
+    let last = 0;
+    for (const event of events) {
+      const next = line.first + held(line);
+      if (line.first !== 0 && event.seq < next) continue;
+      if (event.seq !== next) {
+        this.#drop(line, held(line));
+        line.first = event.seq;
+      }
+      line.events.push(event);
+      this.#bytes += weigh(event);
+      this.#events += 1;
+      last = event.seq;
+    }
+    if (last !== 0) {
+      this.#arrived(line, last);
+      this.#release(line);
+      this.#evict();
+      wakeAll(line);
+    }
+    return Promise.resolve();
+  }
+
+  attach(stream: string, group: string, after: number): Promise<void> {
+    const line = this.#line(stream);
+    line.groups.set(group, { next: after + 1, acknowledged: after });
+    wakeAll(line);
+    return Promise.resolve();
+  }
+
+  async read(
+    stream: string,
+    group: string,
+    maxEvents: number,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<readonly StoredEvent[] | "behind"> {
+    const line = this.#line(stream);
+    const untilMs = this.#clock.monotonicMs() + waitMs;
+    for (;;) {
+      const found = take(line, group, maxEvents);
+      if (found === "behind" || found.length > 0 || signal.aborted) return found;
+      const leftMs = untilMs - this.#clock.monotonicMs();
+      if (leftMs <= 0) return found;
+      await this.#woken(line, leftMs, signal);
+    }
+  }
+
+  acknowledge(stream: string, group: string, seq: number): Promise<void> {
+    const line = this.#line(stream);
+    const known = line.groups.get(group);
+    if (known !== undefined && seq > known.acknowledged) {
+      known.acknowledged = seq;
+      this.#release(line);
+    }
+    return Promise.resolve();
+  }
+
+  #line(stream: string): Line {
+    let line = this.#lines.get(stream);
+    if (line === undefined) {
+      line = {
+        events: [],
+        start: 0,
+        first: 0,
+        groups: new Map(),
+        waiters: new Set(),
+      };
+      this.#lines.set(stream, line);
+    }
+    return line;
+  }
+
+  /** Lets go of what every group has acknowledged. */
+  #release(line: Line): void {
+    if (line.groups.size === 0) return;
+    let passed = Number.POSITIVE_INFINITY;
+    for (const group of line.groups.values()) passed = Math.min(passed, group.acknowledged);
+    this.#drop(line, Math.min(held(line), passed - line.first + 1));
+  }
+
+  #arrived(line: Line, last: number): void {
+    const newest = this.#arrivals.at(-1);
+    if (newest?.line === line) newest.last = last;
+    else this.#arrivals.push({ line, last });
+    if (this.#arrivals.length > this.#arrivalsMax) {
+      this.#arrivals = this.#arrivals.filter(isHeld);
+      // Doubling makes the looking cheap; each one left stands for an event, and those are bounded.
+      this.#arrivalsMax = Math.max(1024, this.#arrivals.length * 2);
+    }
+  }
+
+  /** Keeps the bound: the oldest go, whichever stream they are of. */
+  #evict(): void {
+    let gone = 0;
+    for (const arrival of this.#arrivals) {
+      while (this.#isOver() && isHeld(arrival)) this.#drop(arrival.line, 1);
+      if (!this.#isOver()) break;
+      gone += 1;
+    }
+    if (gone > 0) this.#arrivals.splice(0, gone);
+  }
+
+  #isOver(): boolean {
+    return this.#bytes > this.#bytesMax || this.#events > this.#eventsMax;
+  }
+
+  #drop(line: Line, count: number): void {
+    if (count <= 0) return;
+    for (let index = line.start; index < line.start + count; index++) {
+      this.#bytes -= weigh(line.events[index] as StoredEvent);
+    }
+    this.#events -= count;
+    line.start += count;
+    line.first += count;
+    // Moving what is left is paid for by the as many that left before.
+    if (line.start * 2 >= line.events.length) {
+      line.events = line.events.slice(line.start);
+      line.start = 0;
+    } else {
+      // The array must not keep alive what was dropped.
+      line.events.fill(undefined as never, line.start - count, line.start);
+    }
+  }
+
+  #woken(line: Line, waitMs: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      let timer: Timer | undefined;
+      const wake = (): void => {
+        timer?.cancel();
+        signal.removeEventListener("abort", wake);
+        line.waiters.delete(wake);
+        resolve();
+      };
+      line.waiters.add(wake);
+      signal.addEventListener("abort", wake, { once: true });
+      timer = this.#clock.after(waitMs, wake);
+    });
+  }
+}
+
+function take(line: Line, group: string, maxEvents: number): readonly StoredEvent[] | "behind" {
+  const known = line.groups.get(group);
+  if (known === undefined) return "behind";
+  if (line.first === 0) return [];
+  if (known.next < line.first) return "behind";
+  const from = line.start + (known.next - line.first);
+  const found = line.events.slice(from, from + maxEvents);
+  known.next += found.length;
+  return found;
+}
+
+function held(line: Line): number {
+  return line.events.length - line.start;
+}
+
+function weigh(event: StoredEvent): number {
+  return event.payload.length + (event.key?.length ?? 0) + envelopeBytes;
+}
+
+function isHeld({ line, last }: Arrival): boolean {
+  return held(line) > 0 && line.first <= last;
+}
+
+function wakeAll(line: Line): void {
+  for (const wake of line.waiters) wake();
+}
