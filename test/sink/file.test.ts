@@ -139,7 +139,10 @@ test("send() leaves the archive of another journal alone", async (t) => {
   // A new journal: its epoch is new, its cursor stands at 0, and it counts from 1 again.
   await archive.open(start);
   await archive.send(storedEvents(1, 2, { epoch: otherEpoch }));
-  assert.deepEqual(archive.seqs().toSorted((a, b) => a - b), [1, 1, 2, 2, 3]);
+  assert.deepEqual(
+    archive.seqs().toSorted((a, b) => a - b),
+    [1, 1, 2, 2, 3],
+  );
   assert.equal(archive.names().length, 2);
 });
 

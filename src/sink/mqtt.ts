@@ -1,0 +1,351 @@
+/**
+ * Events as MQTT publishes. The door of MQTT.js, which is imported when the sink opens: about 10 MB that a board
+ * without this sink does not spend.
+ *
+ * At least once: what was acknowledged and not yet noted is sent again after a crash, under the same name, which
+ * MQTT 5 user properties carry (device, epoch, stream, seq). At QoS 0 a broken connection may lose messages.
+ *
+ * The cursor is the truth, so MQTT.js must not do our work a second time: each opening is a new client with a
+ * clean session, no reconnecting, no queueing. Its store holds no more than the window, and dies with the client.
+ */
+import type * as mqttPackage from "mqtt";
+import type { IClientOptions, IClientPublishOptions, MqttClient } from "mqtt";
+import type { Context } from "../core/context.ts";
+import { HoldfastError, messageOf } from "../core/errors.ts";
+import type { StoredEvent } from "../core/event.ts";
+import {
+  boolean,
+  duration,
+  group,
+  integer,
+  oneOf,
+  optional,
+  secret,
+  text,
+  url,
+  type Infer,
+} from "../core/field.ts";
+import { compileTemplate, templatePattern, type Template } from "../core/template.ts";
+import { readTlsClient, tlsClientOptions } from "../core/tls.ts";
+import {
+  connectionError,
+  publishError,
+  topicProblem,
+  unsupportedVersions,
+} from "./mqtt-answers.ts";
+import { PublishWindow, type Outcome } from "./publish-window.ts";
+import { sinkOptions, type Batch, type Position, type SendResult, type Sink } from "./sink.ts";
+
+export const mqttSinkOptions = group(
+  {
+    ...sinkOptions,
+    url: url({
+      doc: "The broker",
+      protocols: ["mqtt", "mqtts"],
+      example: "mqtts://up.example:8883",
+    }),
+    topic: text({
+      doc: "The topic of each event: text with {device}, {stream}, {epoch}, {seq}, {key}, {topic} (the one it came by) or {header:NAME}; an event that lacks one of them is a dead letter",
+      default: "{device}/{stream}",
+      pattern: templatePattern(undefined, "+#"),
+      allowed:
+        "a topic without + and #, with {device}, {stream}, {epoch}, {seq}, {key}, {topic} or {header:NAME}",
+    }),
+    qos: oneOf([0, 1], {
+      doc: "1: each event at least once; 0: what is under way when a connection breaks may be lost",
+      default: 1,
+    }),
+    retain: boolean({ doc: "Whether the broker keeps the last event of a topic", default: false }),
+    username: optional(text({ doc: "The user name", example: "edge" })),
+    password: optional(secret({ doc: "The password", example: { credential: "up-password" } })),
+    clientId: optional(
+      text({
+        doc: "The client ID; left out: holdfast-DEVICE-NAME",
+        example: "holdfast-greenhouse-1-bus",
+      }),
+    ),
+    protocol: oneOf(["auto", "5", "3.1.1"], {
+      doc: "The version of MQTT; auto: 5, and 3.1.1 where the broker does not know it (no user properties then)",
+      default: "auto",
+    }),
+    window: integer({
+      doc: "How many publishes may be unacknowledged; never more than the broker allows",
+      default: 256,
+      min: 1,
+      max: 65_535,
+    }),
+    ackTimeout: duration({
+      doc: "The longest to wait for an answer of the broker before the connection is given up",
+      default: "30s",
+      min: "1s",
+    }),
+    tls: tlsClientOptions,
+  },
+  { doc: "Another MQTT broker; at least once" },
+);
+export type MqttSinkSettings = Infer<typeof mqttSinkOptions>;
+
+export function createMqttSink(
+  context: Context,
+  options: MqttSinkSettings,
+  { device }: { readonly device: string },
+): Sink {
+  return new MqttSink(context, options, device);
+}
+
+type Version = 4 | 5;
+type Mqtt = Pick<typeof mqttPackage, "connect" | "ReasonCodes">;
+
+/** MQTT 5, 3.1.2.10: the broker gives up a silent client after one and a half times this. */
+const keepAliveSeconds = 30;
+/** How long a broker may take to close after DISCONNECT, ms: one round trip on a bad link. */
+const farewellMs = 1000;
+
+class MqttSink implements Sink {
+  readonly #context: Context;
+  readonly #options: MqttSinkSettings;
+  readonly #device: string;
+  readonly #topic: Template;
+  readonly #far: string;
+  #client: MqttClient | null = null;
+  #broken: HoldfastError | null = null;
+  #window: PublishWindow | null = null;
+  /** It has answered in MQTT 5 before: a connection that breaks early is no reason to speak 3.1.1. */
+  #spokeFive = false;
+  #lost: ((error: HoldfastError) => void) | null = null;
+
+  constructor(context: Context, options: MqttSinkSettings, device: string) {
+    this.#context = context;
+    this.#options = options;
+    this.#device = device;
+    this.#topic = compileTemplate(options.topic);
+    const { protocol, host } = new URL(options.url);
+    // Without user and password, which a URL may hold.
+    this.#far = `${protocol}//${host}`;
+  }
+
+  async open(_positions: ReadonlyMap<string, Position>, signal: AbortSignal): Promise<void> {
+    const mqtt: Mqtt = await import("mqtt");
+    const { protocol } = this.#options;
+    const first: Version = protocol === "3.1.1" ? 4 : 5;
+    let attempt = await this.#connect(mqtt, first, signal);
+    if (attempt instanceof Refused && attempt.knowsOlder && protocol === "auto") {
+      attempt = await this.#connect(mqtt, 4, signal);
+    }
+    if (attempt instanceof Refused) throw attempt.error;
+    this.#client = attempt;
+    this.#broken = null;
+    this.#watch(attempt, mqtt);
+    this.#checkAbilities(attempt);
+    if (attempt.options.protocolVersion === 5) this.#spokeFive = true;
+  }
+
+  onLost(listener: (error: HoldfastError) => void): void {
+    this.#lost = listener;
+  }
+
+  async send(batch: Batch, signal: AbortSignal): Promise<SendResult> {
+    const client = this.#client;
+    if (client === null) throw new Error("send() before open()");
+    if (this.#broken !== null) return { settled: 0, refused: [], failure: this.#broken };
+    const window = new PublishWindow({
+      count: batch.events.length,
+      limit: Math.min(this.#options.window, client.serverProperties?.receiveMaximum ?? 65_535),
+      clock: this.#context.clock,
+      timeoutMs: this.#options.ackTimeout,
+      publish: (index, rest) => this.#publish(client, batch.events[index] as StoredEvent, rest),
+    });
+    this.#window = window;
+    const abort = (): void => window.fail(this.#error("the delivery was stopped", undefined));
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      return await window.run();
+    } finally {
+      signal.removeEventListener("abort", abort);
+      this.#window = null;
+    }
+  }
+
+  async close(): Promise<void> {
+    const client = this.#client;
+    this.#client = null;
+    if (client === null) return;
+    const closed = Promise.withResolvers<void>();
+    client.once("close", () => closed.resolve());
+    if (this.#broken !== null || !client.connected || Object.keys(client.outgoing).length > 0) {
+      // What is unacknowledged will be sent again: nothing to wait for.
+      client.end(true, () => closed.resolve());
+      await closed.promise;
+      return;
+    }
+    const farewell = this.#context.clock.after(farewellMs, () => client.stream.destroy());
+    client.end(false, () => closed.resolve());
+    await closed.promise;
+    farewell.cancel();
+  }
+
+  #publish(client: MqttClient, event: StoredEvent, rest: (outcome: Outcome) => void): void {
+    const { qos, retain } = this.#options;
+    const topic = this.#topic.fill(event, this.#device);
+    if (topic instanceof HoldfastError) return rest(topic);
+    const problem = topicProblem(topic);
+    if (problem !== null) return rest(new HoldfastError("SINK_REFUSED", problem));
+    const { buffer, byteOffset, byteLength } = event.payload;
+    const payload = Buffer.from(buffer, byteOffset, byteLength);
+    const options: IClientPublishOptions = { qos, retain };
+    if (client.options.protocolVersion === 5) {
+      const { epoch, stream } = event;
+      const userProperties = { device: this.#device, epoch, stream, seq: String(event.seq) };
+      options.properties = { userProperties };
+      const most = client.serverProperties?.maximumPacketSize;
+      const bytes = publishBytes(topic, userProperties, payload.length);
+      if (most !== undefined && bytes > most) {
+        const why = `Message to ${topic} has ${bytes} bytes: the broker takes ${most} [MQTT-3.2.2-15]`;
+        return rest(new HoldfastError("SINK_REFUSED", why));
+      }
+    }
+    client.publish(topic, payload, options, (error) => {
+      if (!error) return rest(null);
+      const code = codeOf(error);
+      // Without a reason code it is the connection's end, not the broker's answer.
+      if (typeof code !== "number")
+        return rest(this.#broken ?? this.#error(messageOf(error), code));
+      return rest(
+        publishError(topic, messageOf(error).replace(/^Publish error: /, ""), code, error),
+      );
+    });
+    return undefined;
+  }
+
+  /** Resolves when the broker has answered CONNECT or hung up. */
+  #connect(mqtt: Mqtt, version: Version, signal: AbortSignal): Promise<MqttClient | Refused> {
+    if (signal.aborted)
+      return Promise.resolve(new Refused(this.#error("stopped", undefined), false));
+    const client = mqtt.connect(this.#clientOptions(version));
+    const answer = Promise.withResolvers<MqttClient | Refused>();
+    const refuse = (reason: string, code: unknown, knowsOlder: boolean, cause?: unknown): void =>
+      answer.resolve(new Refused(this.#error(reason, code, cause), knowsOlder));
+    const maybeOld = version === 5 && !this.#spokeFive;
+    const connected = (): void => answer.resolve(client);
+    const failed = (error: Error): void => {
+      const code = codeOf(error);
+      const isOld = version === 5 && unsupportedVersions.includes(code);
+      refuse(reasonOf(error), code, isOld || (maybeOld && code === "ECONNRESET"), error);
+    };
+    const closed = (): void => refuse("the broker hung up on CONNECT", undefined, maybeOld);
+    const stopped = (): void => refuse("stopped", undefined, false);
+    client.on("connect", connected).on("error", failed).on("close", closed);
+    signal.addEventListener("abort", stopped, { once: true });
+    return answer.promise.then((outcome) => {
+      client.off("connect", connected).off("error", failed).off("close", closed);
+      signal.removeEventListener("abort", stopped);
+      if (outcome instanceof Refused) client.end(true);
+      return outcome;
+    });
+  }
+
+  /** Notes why the connection ends, and tells whoever is concerned. */
+  #watch(client: MqttClient, mqtt: Mqtt): void {
+    let reason = "the connection was lost";
+    let code: unknown;
+    client.on("error", (error) => {
+      reason = reasonOf(error);
+      code = codeOf(error);
+    });
+    client.on("disconnect", (packet) => {
+      code = packet.reasonCode;
+      const words: Readonly<Record<number, string>> = mqtt.ReasonCodes;
+      reason = `the broker disconnected us: ${words[packet.reasonCode ?? -1] ?? "no reason given"}`;
+    });
+    client.on("close", () => {
+      if (this.#client !== client || this.#broken !== null) return;
+      this.#broken = this.#error(reason, code);
+      if (this.#window !== null) this.#window.fail(this.#broken);
+      else this.#lost?.(this.#broken);
+    });
+  }
+
+  /** [MQTT-3.2.2-11], [MQTT-3.2.2-14]: what the broker said that it cannot do is not asked of it. */
+  #checkAbilities(client: MqttClient): void {
+    const { maximumQoS, retainAvailable } = client.serverProperties ?? {};
+    if (this.#options.qos > (maximumQoS ?? 2)) {
+      throw new HoldfastError(
+        "SINK_DENIED",
+        `Cannot deliver to ${this.#far}: the broker takes QoS 0 alone`,
+      );
+    }
+    if (this.#options.retain && retainAvailable === false) {
+      throw new HoldfastError(
+        "SINK_DENIED",
+        `Cannot deliver to ${this.#far}: the broker retains nothing`,
+      );
+    }
+  }
+
+  #clientOptions(version: Version): IClientOptions {
+    const { url, username, password, clientId, ackTimeout, tls } = this.#options;
+    const { protocol, hostname, port, username: urlUser, password: urlPassword } = new URL(url);
+    const isTls = protocol === "mqtts:";
+    const user = username ?? (urlUser === "" ? undefined : decodeURIComponent(urlUser));
+    const word =
+      password?.reveal() ?? (urlPassword === "" ? undefined : decodeURIComponent(urlPassword));
+    return {
+      protocol: isTls ? "mqtts" : "mqtt",
+      // An IPv6 address stands in brackets in a URL alone.
+      hostname: hostname.replace(/^\[(.*)\]$/, "$1"),
+      port: port === "" ? (isTls ? 8883 : 1883) : Number(port),
+      ...(isTls && readTlsClient(tls)),
+      protocolVersion: version,
+      clientId: clientId ?? `holdfast-${this.#device}-${this.#context.name}`,
+      ...(user !== undefined && { username: user }),
+      ...(word !== undefined && { password: word }),
+      keepalive: keepAliveSeconds,
+      connectTimeout: ackTimeout,
+      clean: true,
+      reconnectPeriod: 0,
+      queueQoSZero: false,
+      resubscribe: false,
+    };
+  }
+
+  #error(reason: string, code: unknown, cause?: unknown): HoldfastError {
+    return connectionError(this.#far, reason, code, cause);
+  }
+}
+
+/** A connection that did not come about. */
+class Refused {
+  readonly error: HoldfastError;
+  /** The broker knows an older version alone, or behaves so. */
+  readonly knowsOlder: boolean;
+
+  constructor(error: HoldfastError, knowsOlder: boolean) {
+    this.error = error;
+    this.knowsOlder = knowsOlder;
+  }
+}
+
+/** MQTT.js puts a reason code where Node puts an errno name. */
+function codeOf(error: unknown): unknown {
+  return (error as { code?: unknown }).code;
+}
+
+/** A name with several addresses fails with an error for each and no message of its own. */
+function reasonOf(error: Error): string {
+  const all: readonly unknown[] = error instanceof AggregateError ? error.errors : [error];
+  return all.map(messageOf).join(", ");
+}
+
+/** MQTT 5, 3.3: the most that a PUBLISH of this can have. */
+function publishBytes(
+  topic: string,
+  userProperties: Readonly<Record<string, string>>,
+  payloadBytes: number,
+): number {
+  // 1.5.5: remaining length and property length have at most 4 bytes; 1.5.7: a pair has two lengths of 2 bytes.
+  let bytes = 1 + 4 + 2 + Buffer.byteLength(topic) + 2 + 4 + payloadBytes;
+  for (const [name, value] of Object.entries(userProperties)) {
+    bytes += 1 + 2 + Buffer.byteLength(name) + 2 + Buffer.byteLength(value);
+  }
+  return bytes;
+}
