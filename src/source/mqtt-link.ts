@@ -1,6 +1,6 @@
 /** What passes between the MQTT source and one connection to its broker: mqtt-connection.ts makes and keeps it. */
-import type { ConnectionOptions as TlsOptions } from "node:tls";
 import type { HoldfastError } from "../core/errors.ts";
+import type { TlsClientFiles } from "../core/tls.ts";
 
 export type Protocol = 4 | 5;
 
@@ -9,7 +9,7 @@ export interface ConnectionPlan {
   readonly host: string;
   readonly port: number;
   /** Null: no TLS. */
-  readonly tls: Pick<TlsOptions, "ca" | "cert" | "key" | "rejectUnauthorized"> | null;
+  readonly tls: TlsClientFiles | null;
   readonly protocol: Protocol;
   readonly clientId: string;
   readonly username: string | undefined;

@@ -1,8 +1,5 @@
 /** What the user writes about an MQTT source, and what a connection takes from it. */
-import { readFileSync } from "node:fs";
-import { HoldfastError, messageOf } from "../core/errors.ts";
 import {
-  boolean,
   duration,
   group,
   integer,
@@ -14,6 +11,7 @@ import {
   url,
   type Infer,
 } from "../core/field.ts";
+import { readTlsClient, tlsClientOptions } from "../core/tls.ts";
 import type { ConnectionPlan, Protocol } from "./mqtt-link.ts";
 import { sourceOptions } from "./source.ts";
 import { topicPattern } from "./topic-pattern.ts";
@@ -45,7 +43,7 @@ export const mqttSourceOptions = group(
       default: "new-only",
     }),
     receiveMaximum: integer({
-      doc: "How many unacknowledged messages a broker may send (MQTT 5)",
+      doc: "How many unacknowledged messages a broker is asked to send at most (MQTT 5)",
       default: 2048,
       min: 1,
       max: 65_535,
@@ -62,21 +60,11 @@ export const mqttSourceOptions = group(
       default: "30s",
       min: "1s",
     }),
-    protocol: oneOf(["auto", "5", "3.1.1"], {
+    protocol: oneOf(["auto", 5, "3.1.1"], {
       doc: "The MQTT version; auto: 5, or 3.1.1 where the broker knows no better",
       default: "auto",
     }),
-    tls: group(
-      {
-        ca: optional(
-          text({ doc: "File with the certificates to trust (PEM); left out: Node's list" }),
-        ),
-        cert: optional(text({ doc: "File with our certificate (PEM)" })),
-        key: optional(text({ doc: "File with our certificate's key (PEM)" })),
-        verify: boolean({ doc: "Whether the broker must prove who it is", default: true }),
-      },
-      { doc: "For mqtts://" },
-    ),
+    tls: tlsClientOptions,
   },
   { doc: "Messages of an MQTT broker, acknowledged when they are on disk" },
 );
@@ -95,24 +83,16 @@ export function connectionPlan(
   protocol: Protocol,
 ): ConnectionPlan {
   const url = new URL(options.url);
-  const { tls } = options;
   const isSecure = url.protocol === "mqtts:";
   return {
     // An IPv6 address stands in brackets.
     host: url.hostname.replaceAll(/^\[|\]$/g, ""),
     port: url.port === "" ? standardPorts[isSecure ? "mqtts:" : "mqtt:"] : Number(url.port),
-    tls: isSecure
-      ? {
-          rejectUnauthorized: tls.verify,
-          ...(tls.ca !== undefined && { ca: read(tls.ca) }),
-          ...(tls.cert !== undefined && { cert: read(tls.cert) }),
-          ...(tls.key !== undefined && { key: read(tls.key) }),
-        }
-      : null,
+    tls: isSecure ? readTlsClient(options.tls) : null,
     protocol,
     clientId,
-    username: options.username ?? (decodeURIComponent(url.username) || undefined),
-    password: options.password?.reveal() ?? (decodeURIComponent(url.password) || undefined),
+    username: options.username ?? (decoded(url.username) || undefined),
+    password: options.password?.reveal() ?? (decoded(url.password) || undefined),
     keepAliveMs: options.keepAlive,
     sessionExpiryMs: options.sessionExpiry,
     receiveMaximum: options.receiveMaximum,
@@ -120,11 +100,7 @@ export function connectionPlan(
   };
 }
 
-function read(path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (cause) {
-    const message = `Cannot read ${path} for TLS: ${messageOf(cause)}`;
-    throw new HoldfastError("SECRET_UNREADABLE", message, { cause });
-  }
+/** A `%` that begins no code stands for itself. */
+function decoded(text: string): string {
+  return decodeURIComponent(text.replaceAll(/%(?![0-9A-Fa-f]{2})/g, "%25"));
 }

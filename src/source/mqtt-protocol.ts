@@ -9,17 +9,17 @@ import type { End, Protocol } from "./mqtt-link.ts";
 const rememberMs = 3_600_000;
 
 export class ProtocolChoice {
-  readonly #wanted: "auto" | "5" | "3.1.1";
+  readonly #wanted: "auto" | 5 | "3.1.1";
   #isOlderNext = false;
   #olderUntilMs = Number.NEGATIVE_INFINITY;
 
-  constructor(wanted: "auto" | "5" | "3.1.1") {
+  constructor(wanted: "auto" | 5 | "3.1.1") {
     this.#wanted = wanted;
   }
 
   /** For the attempt that begins now. */
   next(nowMs: number): Protocol {
-    if (this.#wanted !== "auto") return this.#wanted === "5" ? 5 : 4;
+    if (this.#wanted !== "auto") return this.#wanted === 5 ? 5 : 4;
     const isOlder = this.#isOlderNext || nowMs < this.#olderUntilMs;
     this.#isOlderNext = false;
     return isOlder ? 4 : 5;

@@ -17,7 +17,8 @@
  * before the new session can use one.
  *
  * Bounds: identifiers are 65,535 at the most; what is held is bounded in `mayRead` (`heldBytesMax`), and the socket
- * is paused above it.
+ * is paused above it. The receive maximum is no bound: mosquitto 2.0.11 was seen to send 7,952 where 2,048 were
+ * agreed, and a broker that does so is not worth losing.
  */
 import type { Counter } from "../core/metrics.ts";
 import type { MqttConnection } from "./mqtt-connection.ts";
