@@ -17,7 +17,7 @@ export interface StartedSource {
   readonly clock: FakeClock;
   readonly context: RecordingContext;
   /** Lets time pass until connection `number` is made. */
-  reconnect(number: number): Promise<void>;
+  readonly reconnect: (number: number) => Promise<void>;
 }
 
 export function mqttOptions(
