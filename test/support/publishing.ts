@@ -1,0 +1,64 @@
+/** Runs test/support/publisher.ts as a process of its own, so that its load is not the agent's. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+
+export interface PublisherOptions {
+  readonly url: string;
+  readonly topic: string;
+  readonly count: number;
+  readonly qos: 0 | 1 | 2;
+  /** How many may be unacknowledged. */
+  readonly window: number;
+  /** Messages a second; 0: as fast as it goes. */
+  readonly rate?: number;
+  /** The number of the first message; 0. */
+  readonly from?: number;
+  readonly retain?: boolean;
+  /** Connect again and resend with the DUP flag when the connection breaks. */
+  readonly resilient?: boolean;
+}
+
+export interface Publisher {
+  /** Resolves with how many were acknowledged when all are, rejects when the publisher fails. */
+  readonly done: Promise<number>;
+  acknowledged(): number;
+  end(): Promise<void>;
+}
+
+export function startPublisher(options: PublisherOptions): Publisher {
+  const { resilient = false, retain = false, ...rest } = options;
+  const named = Object.entries(rest).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  const child = spawn(
+    process.execPath,
+    [
+      "test/support/publisher.ts",
+      ...named,
+      ...(resilient ? ["--resilient"] : []),
+      ...(retain ? ["--retain"] : []),
+    ],
+    { stdio: ["ignore", "pipe", "pipe"] },
+  );
+  let acknowledged = 0;
+  let problems = "";
+  child.stderr.on("data", (data: Buffer) => (problems = (problems + data.toString()).slice(-2000)));
+  createInterface(child.stdout).on("line", (line) => {
+    acknowledged = (JSON.parse(line) as { acknowledged: number }).acknowledged;
+  });
+  // `close` comes after the last line, `exit` may not.
+  const closed = once(child, "close");
+  const done = closed.then(([code]) => {
+    if (code === 0) return acknowledged;
+    throw new Error(`The publisher ended with ${code} after ${acknowledged}: ${problems}`);
+  });
+  // Whoever ends it early does not wait for `done`.
+  done.catch(() => undefined);
+  return {
+    done,
+    acknowledged: () => acknowledged,
+    async end() {
+      if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
+      await closed;
+    },
+  };
+}
