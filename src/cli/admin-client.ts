@@ -1,7 +1,6 @@
 /** How commands talk to a running agent: over HTTP, or its unix socket. */
 import { request as requestHttp, type IncomingMessage, type RequestOptions } from "node:http";
 import { request as requestHttps } from "node:https";
-import { createInterface } from "node:readline";
 import { environment } from "../core/environment.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { HealthSnapshot } from "../host/health.ts";
@@ -63,12 +62,7 @@ export async function connectAdmin(flags: AdminFlags): Promise<AdminClient> {
       if (response.statusCode !== 200) {
         throw refusal(response.statusCode ?? 0, await textOf(response, url));
       }
-      try {
-        for await (const line of createInterface({ input: response })) if (line !== "") yield line;
-      } finally {
-        response.destroy();
-      }
-      if (!response.complete) throw unreachable(url, new Error("it ended the connection"));
+      yield* linesOf(response, url);
     },
   };
 }
@@ -121,6 +115,22 @@ function createAsk(
       request.once("error", (error) => reject(unreachable(url, error)));
       request.end();
     });
+}
+
+async function* linesOf(response: IncomingMessage, url: string): AsyncIterable<string> {
+  response.setEncoding("utf8");
+  let rest = "";
+  try {
+    for await (const chunk of response as AsyncIterable<string>) {
+      const lines = `${rest}${chunk}`.split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) if (line !== "") yield line;
+    }
+  } catch (error) {
+    throw unreachable(url, error);
+  } finally {
+    response.destroy();
+  }
 }
 
 async function textOf(response: IncomingMessage, url: string): Promise<string> {

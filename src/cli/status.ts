@@ -31,7 +31,7 @@ function statusText(
   const paint = painter(io);
   const parts = Object.entries(health.components);
   const word = paint(["bold", statusStyles[health.status]], health.status.toUpperCase());
-  const up = formatDuration(health.uptimeSeconds * 1000);
+  const up = formatDuration(Math.max(1, health.uptimeSeconds) * 1000);
   let text = `${word}  ${paint("bold", plain(health.device))}, up ${up}, holdfast ${health.version}\n`;
   for (const [name, part] of parts.filter(([, part]) => part.status !== "ok")) {
     const detail = plain(String(part["detail"] ?? "It gives no reason; the log may"));
@@ -64,7 +64,7 @@ function statusText(
 
 /** Both by the agent's own clock, which need not be ours. */
 function ageOf(part: ComponentSnapshot, nowMs: number): string {
-  return formatDuration(Math.max(0, Math.round((nowMs - Date.parse(part.since)) / 1000) * 1000));
+  return formatDuration(Math.max(1000, nowMs - Date.parse(part.since)));
 }
 
 /** How full something is, in a few words. */

@@ -81,6 +81,8 @@ export async function sendAnswer(
     response.end(body);
     return;
   }
+  // A follower of a quiet stream shall know at once that it is one.
+  response.flushHeaders();
   const gone = new AbortController();
   response.once("close", () => gone.abort());
   const write = async (text: string): Promise<void> => {

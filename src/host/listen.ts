@@ -1,6 +1,7 @@
 /** Where to listen: `127.0.0.1:8000`, `[::1]:8000` or `unix:/run/holdfast/admin.sock`. */
-import { chmodSync, lstatSync, unlinkSync } from "node:fs";
+import { chmodSync, existsSync, lstatSync, unlinkSync } from "node:fs";
 import { connect, isIP, type Server } from "node:net";
+import { dirname } from "node:path";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 
 export type Listen =
@@ -105,12 +106,13 @@ function isAnswered(path: string): Promise<boolean> {
 function listenFailed(listen: Listen, cause: unknown): HoldfastError {
   const where = formatListen(listen);
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  // libuv tells a missing folder as EACCES (uv__pipe_bind).
+  const hasFolder = listen.kind === "tcp" || existsSync(dirname(listen.path));
   const reasons: Record<string, string> = {
     EADDRINUSE: "another process has it",
-    EACCES: "this user may not",
+    EACCES: hasFolder ? "this user may not" : "its folder does not exist",
     EADDRNOTAVAIL: "no network interface has that address",
     ENOTFOUND: "no address is known for that name",
-    ENOENT: "its folder does not exist",
   };
   const why = reasons[code] ?? messageOf(cause);
   return new HoldfastError("LISTEN_FAILED", `Cannot listen on ${where}: ${why}`, { cause });

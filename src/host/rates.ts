@@ -36,8 +36,9 @@ export function createRates(clock: Clock, journal: Journal): Rates {
     start: sample,
     stop: () => timer?.cancel(),
     perSecond(group, stream, cursor) {
-      const base = older ?? newer;
-      const before = base?.cursors.get(keyOf(group, stream));
+      const key = keyOf(group, stream);
+      const base = older?.cursors.has(key) ? older : newer;
+      const before = base?.cursors.get(key);
       if (base === undefined || before === undefined) return null;
       const seconds = (clock.monotonicMs() - base.atMs) / 1000;
       // Under a second the figure would be noise.

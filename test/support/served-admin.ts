@@ -1,0 +1,47 @@
+/** A real admin API on a free loopback port, over a journal that a test fills. */
+import type { TestContext } from "node:test";
+import type { PayloadFormat } from "../../src/core/event.ts";
+import { Secret } from "../../src/core/secret.ts";
+import { createAdmin } from "../../src/host/admin.ts";
+import { createHealthBook, type HealthBook } from "../../src/host/health.ts";
+import { FakeClock } from "./fake-clock.ts";
+import { recordingContext, type RecordingContext } from "./recording-context.ts";
+import { shelfJournal, type ShelfJournal } from "./shelf-journal.ts";
+
+export interface ServedAdmin {
+  readonly url: string;
+  readonly journal: ShelfJournal;
+  readonly health: HealthBook;
+  readonly clock: FakeClock;
+  readonly context: RecordingContext;
+  close(): Promise<void>;
+}
+
+export async function servedAdmin(
+  t: TestContext,
+  options: { token?: string; listen?: string } = {},
+): Promise<ServedAdmin> {
+  const clock = new FakeClock();
+  const context = recordingContext("admin", clock);
+  const journal = shelfJournal();
+  const health = createHealthBook({ clock, version: "0.1.0", device: () => "greenhouse-1" });
+  const formats = new Map<string, PayloadFormat>([
+    ["readings", "json"],
+    ["notes", "text"],
+    ["frames", "bytes"],
+  ]);
+  const admin = createAdmin({
+    context,
+    journal,
+    health,
+    formats,
+    version: "0.1.0",
+    listen: options.listen ?? "127.0.0.1:0",
+    ...(options.token !== undefined && { token: new Secret({ text: options.token }) }),
+  });
+  await admin.open();
+  t.after(() => admin.close());
+  const address = admin.address();
+  const url = address.startsWith("unix:") ? address : `http://${address}`;
+  return { url, journal, health, clock, context, close: () => admin.close() };
+}
