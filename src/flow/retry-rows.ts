@@ -65,14 +65,13 @@ export class RetryRows {
 
   /** Whether an event must wait behind another of its key. */
   holds(event: RetryRow["event"]): boolean {
-    return this.#lanes.has(this.#laneOf(event));
+    return this.#lanes.has(this.laneOf(event));
   }
 
   /** Adds a row at the end of its lane, or replaces it there. `dueMs` counts for a head only. */
   put(row: RetryRow, dueMs: number): void {
-    const name = this.#laneOf(row.event);
+    const name = this.laneOf(row.event);
     const lane = this.#lanes.get(name);
-    const weight = weigh(row);
     if (lane === undefined) {
       this.#lanes.set(name, { rows: [row], dueMs });
     } else {
@@ -85,12 +84,12 @@ export class RetryRows {
       lane.rows.push(row);
     }
     this.#count += 1;
-    this.#bytes += weight;
+    this.#bytes += weigh(row);
   }
 
   /** Takes a row away; the next in its lane may be tried at once. */
   remove(event: RetryRow["event"], nowMs: number): void {
-    const name = this.#laneOf(event);
+    const name = this.laneOf(event);
     const lane = this.#lanes.get(name);
     const at = lane?.rows.findIndex((row) => row.event.seq === event.seq) ?? -1;
     const row = lane?.rows[at];
@@ -127,12 +126,14 @@ export class RetryRows {
     return next;
   }
 
-  #laneOf({ stream, seq, key }: RetryRow["event"]): string {
+  /** The lane's name: two events that have the same must keep their order. */
+  laneOf({ stream, seq, key }: RetryRow["event"]): string {
     // U+0000 stands in no stream's name, so that no two lanes share one.
     return this.#orderByKey && key !== null ? `${stream}\0k${key}` : `${stream}\0s${seq}`;
   }
 }
 
-function weigh({ event, error }: RetryRow): number {
-  return event.payload.length + (event.key?.length ?? 0) + error.length;
+/** The reason is bounded as a dead letter's is, and is not counted: it changes while the row stays. */
+function weigh({ event }: RetryRow): number {
+  return event.payload.length + (event.key?.length ?? 0);
 }

@@ -165,6 +165,7 @@ export class StreamReader {
       if (seq > this.#position + 1) this.#skip(seq - 1);
       this.#position = seq;
     }
+    if (this.#stopping.signal.aborted) return [];
     if (this.#position >= result.head) {
       await plane.attach(this.stream, group, this.#position);
       this.#isBehind = false;

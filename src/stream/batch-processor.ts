@@ -13,6 +13,7 @@
  * It cannot interrupt a handler that computes without ever awaiting. A handler that runs on after its time is
  * left alone: its promise is dropped and its context takes no effects any more.
  */
+import { unlessAborted } from "../core/abort.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
@@ -243,24 +244,4 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
 
 function isAbort(thrown: unknown): boolean {
   return thrown instanceof Error && thrown.name === "AbortError";
-}
-
-/** Rejects with the signal's reason as soon as it is aborted; what the work then does is nobody's concern. */
-function unlessAborted(work: PromiseLike<unknown>, signal: AbortSignal): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason as Error);
-    if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    const end = (): void => signal.removeEventListener("abort", onAbort);
-    work.then(
-      (value) => {
-        end();
-        resolve(value);
-      },
-      (error: unknown) => {
-        end();
-        reject(error);
-      },
-    );
-  });
 }

@@ -130,8 +130,10 @@ export class MemoryBackend implements StreamBackend {
     const line = this.#line(stream);
     const untilMs = this.#clock.monotonicMs() + waitMs;
     for (;;) {
+      // What an aborted reader would take, nobody would get.
+      if (signal.aborted) return [];
       const found = take(line, group, maxEvents);
-      if (found === "behind" || found.length > 0 || signal.aborted) return found;
+      if (found === "behind" || found.length > 0) return found;
       const leftMs = untilMs - this.#clock.monotonicMs();
       if (leftMs <= 0) return found;
       await this.#woken(line, leftMs, signal);
