@@ -1,179 +1,83 @@
 /**
- * A whole journal in lists: everything that the contract promises but the disk. What is committed lies in a
- * `ListDisk`, which outlives a `ListJournal`: `kill` one and make another to see what a crash leaves.
+ * The part of the journal that the delivery loop uses, as lists in memory: the same rules, no disk, and time to
+ * look. A test decides when a commit lands (`hold`, `land`), whether it fails, and what is trimmed.
  */
-import type { HoldfastError } from "../../src/core/errors.ts";
+import { HoldfastError } from "../../src/core/errors.ts";
 import type { NewEvent, StoredEvent } from "../../src/core/event.ts";
 import type {
   Cursor,
-  DeadLetter,
-  GroupDeclaration,
+  GroupStatus,
   Journal,
-  JournalIdentity,
   JournalStatus,
   NewDeadLetter,
-  PacketIdentifier,
   ReadResult,
-  RetryRow,
-  Settled,
+  StreamStatus,
   UnitOfWork,
   UnitOutcome,
 } from "../../src/journal/journal.ts";
-import { testEpoch } from "./stored-event.ts";
+import { storedEvent } from "./stored-event.ts";
 
-export class ListDisk {
-  readonly streams = new Map<string, { events: StoredEvent[]; head: number }>();
-  readonly cursors = new Map<string, Cursor>();
-  readonly state = new Map<string, Uint8Array>();
-  readonly retries = new Map<string, RetryRow>();
-  readonly packetIds = new Map<string, PacketIdentifier>();
-  letters: DeadLetter[] = [];
-  lastLetterId = 0;
-  /** Units that were committed, in order. */
-  readonly units: UnitOfWork[] = [];
-
-  events(stream: string): StoredEvent[] {
-    return this.#stream(stream).events;
-  }
-
-  head(stream: string): number {
-    return this.streams.get(stream)?.head ?? 0;
-  }
-
-  first(stream: string): number {
-    return this.streams.get(stream)?.events[0]?.seq ?? this.head(stream) + 1;
-  }
-
-  /** Removes what is at `to` or before it, as retention does. */
-  trim(stream: string, to: number): void {
-    const held = this.#stream(stream);
-    held.events = held.events.filter(({ seq }) => seq > to);
-  }
-
-  append(stream: string, event: NewEvent): void {
-    const held = this.#stream(stream);
-    held.head += 1;
-    const payload = Uint8Array.from(event.payload);
-    held.events.push({
-      ...event,
-      payload,
-      stream,
-      seq: held.head,
-      epoch: testEpoch,
-      clock: "synced",
-    });
-  }
-
-  bury(letter: NewDeadLetter): void {
-    this.lastLetterId += 1;
-    this.letters.push({ ...letter, id: this.lastLetterId });
-  }
-
-  apply(unit: UnitOfWork): UnitOutcome {
-    for (const { stream, from } of unit.cursors) {
-      if ((this.cursors.get(`${unit.group}\0${stream}`)?.seq ?? 0) !== from) return "refused";
-    }
-    for (const { stream, to, mark } of unit.cursors) {
-      const name = `${unit.group}\0${stream}`;
-      this.cursors.set(name, { seq: to, mark: mark ?? this.cursors.get(name)?.mark ?? null });
-    }
-    for (const { stream, event } of unit.emits ?? []) this.append(stream, event);
-    for (const { space, key, value } of unit.state ?? []) {
-      if (value === null) this.state.delete(`${space}\0${key}`);
-      else this.state.set(`${space}\0${key}`, Uint8Array.from(value));
-    }
-    for (const { stream, seq } of unit.retries?.remove ?? []) {
-      this.retries.delete(`${unit.group}\0${stream}\0${seq}`);
-    }
-    for (const row of unit.retries?.put ?? []) {
-      this.retries.set(`${unit.group}\0${row.event.stream}\0${row.event.seq}`, row);
-    }
-    for (const letter of unit.deadLetters ?? []) this.bury(letter);
-    this.units.push(unit);
-    return "committed";
-  }
-
-  #stream(stream: string): { events: StoredEvent[]; head: number } {
-    const held = this.streams.get(stream) ?? { events: [], head: 0 };
-    this.streams.set(stream, held);
-    return held;
-  }
+export interface CommittedUnit {
+  readonly unit: UnitOfWork;
+  readonly when: "soon" | "linger" | "idle";
 }
 
-/** What is asked of the next commit; gives back what to tell when it is on disk. */
-type Work = () => (() => void) | undefined;
+interface Waiting extends CommittedUnit {
+  readonly settled: PromiseWithResolvers<UnitOutcome>;
+}
 
-export class ListJournal implements Journal {
-  readonly disk: ListDisk;
-  /** Thrown by the next commits of units, first to last, one each. */
-  readonly failures: HoldfastError[] = [];
-  /** Thrown by the next reads, first to last, one each. */
-  readonly readFailures: HoldfastError[] = [];
-  /** The longest page that was asked for, events. */
-  largestRead = 0;
-  /** How often events were read. */
-  reads = 0;
-  #isDead = false;
-  #isDraining = false;
-  #waiting: Work[] = [];
-  readonly #appended = new Set<(stream: string, head: number) => void>();
+export class ListJournal implements Pick<
+  Journal,
+  "read" | "commit" | "commitSoon" | "cursor" | "status" | "onAppended"
+> {
+  readonly committed: CommittedUnit[] = [];
+  readonly deadLetters: NewDeadLetter[] = [];
+  reads: { stream: string; events: number }[] = [];
+  readError: HoldfastError | null = null;
+  commitError: HoldfastError | null = null;
+  readonly #streams = new Map<string, { events: StoredEvent[]; first: number; head: number }>();
+  readonly #cursors = new Map<string, Cursor>();
+  readonly #listeners = new Set<(stream: string, head: number) => void>();
+  #waiting: Waiting[] = [];
+  #isHeld = false;
 
-  constructor(disk = new ListDisk()) {
-    this.disk = disk;
+  append(stream: string, count: number, given: Partial<NewEvent> = {}): void {
+    const list = this.#stream(stream);
+    for (let index = 0; index < count; index++) {
+      list.head++;
+      list.events.push(storedEvent({ ...given, stream, seq: list.head }));
+    }
+    for (const listener of this.#listeners) listener(stream, list.head);
   }
 
-  /** The process dies: what waits is lost, or on disk without anybody having been told (`applied`). */
-  kill(applied = false): void {
-    if (applied) for (const work of this.#waiting) work();
-    this.#isDead = true;
-    this.#waiting = [];
-    this.#appended.clear();
+  /** Removes everything before `first`. */
+  trim(stream: string, first: number): void {
+    const list = this.#stream(stream);
+    list.events = list.events.filter((event) => event.seq >= first);
+    list.first = first;
   }
 
-  async open(_groups: readonly GroupDeclaration[]): Promise<void> {}
-  async close(): Promise<void> {
-    if (!this.#isDead) this.#drain();
-    this.kill();
+  /** As a replay would. */
+  moveCursor(group: string, stream: string, seq: number): void {
+    this.#cursors.set(`${group} ${stream}`, { ...this.cursor(group, stream), seq });
   }
 
-  identity(): JournalIdentity {
-    return { device: "greenhouse-1", epoch: testEpoch, parent: null };
+  /** Commits wait for `land`; those of urgency `idle` also for `commitSoon`. */
+  hold(): void {
+    this.#isHeld = true;
   }
 
-  append(stream: string, event: NewEvent, settled: Settled, packet?: PacketIdentifier): void {
-    const copy = { ...event, payload: Uint8Array.from(event.payload) };
-    this.#enqueue(() => {
-      this.disk.append(stream, copy);
-      this.#keep(packet);
-      return settled;
-    });
+  land(): void {
+    this.#isHeld = false;
+    this.commitSoon();
   }
 
-  appendDeadLetter(letter: NewDeadLetter, settled: Settled, packet?: PacketIdentifier): void {
-    this.#enqueue(() => {
-      this.disk.bury(letter);
-      this.#keep(packet);
-      return settled;
-    });
+  get waiting(): number {
+    return this.#waiting.length;
   }
 
-  hasRoom(): boolean {
-    return true;
-  }
-  onRoom(): () => void {
-    return () => undefined;
-  }
-  commitSoon(): void {}
-
-  commit(unit: UnitOfWork, _when: "soon" | "linger" | "idle"): Promise<UnitOutcome> {
-    return new Promise((resolve, reject) => {
-      this.#enqueue(() => {
-        const failure = this.failures.shift();
-        if (failure !== undefined) return () => reject(failure);
-        const outcome = this.disk.apply(unit);
-        return () => resolve(outcome);
-      });
-    });
+  get listeners(): number {
+    return this.#listeners.size;
   }
 
   async read(
@@ -182,139 +86,86 @@ export class ListJournal implements Journal {
     maxEvents: number,
     maxBytes: number,
   ): Promise<ReadResult> {
-    await this.#reached();
-    const failure = this.readFailures.shift();
-    if (failure !== undefined) throw failure;
-    this.reads += 1;
-    this.largestRead = Math.max(this.largestRead, maxEvents);
-    const found: StoredEvent[] = [];
+    await Promise.resolve();
+    if (this.readError !== null) throw this.readError;
+    const list = this.#stream(stream);
+    const events: StoredEvent[] = [];
     let bytes = 0;
-    const kept = this.disk.events(stream);
-    const first = this.disk.first(stream);
-    for (let at = Math.max(0, after + 1 - first); at < kept.length; at++) {
-      const event = kept[at];
-      if (event === undefined || found.length >= maxEvents) break;
-      if (found.length > 0 && bytes + event.payload.length > maxBytes) break;
-      found.push(event);
+    for (const event of list.events.slice(Math.max(0, after + 1 - list.first))) {
+      if (
+        events.length === maxEvents ||
+        (events.length > 0 && bytes + event.payload.length > maxBytes)
+      )
+        break;
       bytes += event.payload.length;
+      events.push(event);
     }
-    return { events: found, first, head: this.disk.head(stream) };
+    this.reads.push({ stream, events: events.length });
+    return { events, first: list.first, head: list.head };
   }
 
-  onAppended(listener: (stream: string, head: number) => void): () => void {
-    this.#appended.add(listener);
-    return () => this.#appended.delete(listener);
+  commit(unit: UnitOfWork, when: CommittedUnit["when"]): Promise<UnitOutcome> {
+    const settled = Promise.withResolvers<UnitOutcome>();
+    this.#waiting.push({ unit, when, settled });
+    if (when !== "idle") queueMicrotask(() => this.#turn());
+    return settled.promise;
   }
 
-  /** How many listen for appends. */
-  get listeners(): number {
-    return this.#appended.size;
+  commitSoon(): void {
+    queueMicrotask(() => this.#turn());
   }
 
   cursor(group: string, stream: string): Cursor {
-    return this.disk.cursors.get(`${group}\0${stream}`) ?? { seq: 0, mark: null };
+    return this.#cursors.get(`${group} ${stream}`) ?? { seq: 0, mark: null };
+  }
+
+  onAppended(listener: (stream: string, head: number) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   status(): JournalStatus {
-    return {
-      streams: new Map(
-        [...this.disk.streams].map(([name, { events, head }]) => [
-          name,
-          {
-            first: this.disk.first(name),
-            head,
-            bytes: events.reduce((sum, event) => sum + event.payload.length, 0),
-            deadLetters: this.disk.letters.filter((letter) => letter.stream === name).length,
-          },
-        ]),
-      ),
-      groups: [...this.disk.cursors].map(([name, { seq }]) => {
-        const [group = "", stream = ""] = name.split("\0");
-        return { group, stream, cursor: seq };
-      }),
-      usedBytes: 0,
-      maxBytes: 1024 ** 3,
-      full: false,
-      failure: null,
-    };
+    const streams = new Map<string, StreamStatus>();
+    for (const [name, { first, head }] of this.#streams) {
+      streams.set(name, { first, head, bytes: 0, deadLetters: 0 });
+    }
+    const groups: GroupStatus[] = [];
+    return { streams, groups, usedBytes: 0, maxBytes: 0, full: false, failure: null };
   }
 
-  async readState(space: string, key: string): Promise<Uint8Array | null> {
-    await this.#reached();
-    return this.disk.state.get(`${space}\0${key}`) ?? null;
-  }
-
-  async readRetries(group: string): Promise<readonly RetryRow[]> {
-    await this.#reached();
-    return [...this.disk.retries]
-      .filter(([name]) => name.startsWith(`${group}\0`))
-      .map(([, row]) => row);
-  }
-
-  async readDeadLetters(stream: string, limit: number): Promise<readonly DeadLetter[]> {
-    await this.#reached();
-    return this.disk.letters.filter((letter) => letter.stream === stream).slice(0, limit);
-  }
-
-  async purgeDeadLetters(stream: string, ids?: readonly number[]): Promise<number> {
-    await this.#reached();
-    const before = this.disk.letters.length;
-    this.disk.letters = this.disk.letters.filter(
-      (letter) => letter.stream !== stream || (ids !== undefined && !ids.includes(letter.id)),
-    );
-    return before - this.disk.letters.length;
-  }
-
-  async readPacketIds(source: string): Promise<readonly number[]> {
-    await this.#reached();
-    return [...this.disk.packetIds.values()].filter((p) => p.source === source).map(({ id }) => id);
-  }
-
-  releasePacketId(packet: PacketIdentifier, settled: Settled): void {
-    this.#enqueue(() => {
-      this.disk.packetIds.delete(`${packet.source}\0${packet.id}`);
-      return settled;
-    });
-  }
-
-  async forgetPacketIds(source: string): Promise<void> {
-    await this.#reached();
-    for (const [name, packet] of this.disk.packetIds) {
-      if (packet.source === source) this.disk.packetIds.delete(name);
+  #turn(): void {
+    if (this.#isHeld) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const { unit, when, settled } of waiting) {
+      if (this.commitError !== null) {
+        settled.reject(this.commitError);
+        continue;
+      }
+      const stands = unit.cursors.every(
+        ({ stream, from }) => this.cursor(unit.group, stream).seq === from,
+      );
+      if (!stands) {
+        settled.resolve("refused");
+        continue;
+      }
+      for (const { stream, to, mark } of unit.cursors) {
+        const old = this.cursor(unit.group, stream);
+        const cursor = { seq: to, mark: mark === undefined ? old.mark : mark };
+        this.#cursors.set(`${unit.group} ${stream}`, cursor);
+      }
+      this.deadLetters.push(...(unit.deadLetters ?? []));
+      this.committed.push({ unit, when });
+      settled.resolve("committed");
     }
   }
 
-  #keep(packet: PacketIdentifier | undefined): void {
-    if (packet !== undefined) this.disk.packetIds.set(`${packet.source}\0${packet.id}`, packet);
-  }
-
-  /** An answer takes a turn of the event loop, as one from a worker thread does; a dead journal gives none. */
-  #reached(): Promise<void> {
-    return new Promise((resolve) => {
-      setImmediate(() => {
-        if (!this.#isDead) resolve();
-      });
-    });
-  }
-
-  #enqueue(work: Work): void {
-    if (this.#isDead) return;
-    this.#waiting.push(work);
-    if (this.#isDraining) return;
-    this.#isDraining = true;
-    setImmediate(() => {
-      this.#isDraining = false;
-      if (!this.#isDead) this.#drain();
-    });
-  }
-
-  #drain(): void {
-    const before = new Map([...this.disk.streams].map(([name, { head }]) => [name, head]));
-    const told = this.#waiting.splice(0).map((work) => work());
-    for (const tell of told) tell?.();
-    for (const [name, { head }] of this.disk.streams) {
-      if (head === (before.get(name) ?? 0)) continue;
-      for (const listener of this.#appended) listener(name, head);
+  #stream(name: string): { events: StoredEvent[]; first: number; head: number } {
+    let list = this.#streams.get(name);
+    if (list === undefined) {
+      list = { events: [], first: 1, head: 0 };
+      this.#streams.set(name, list);
     }
+    return list;
   }
 }
