@@ -18,15 +18,22 @@ import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { Clock, Timer } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
+import { PacketCutter, type OversizedPublish } from "./mqtt-cutter.ts";
 import { KeepAlive } from "./mqtt-keep-alive.ts";
 import type { ConnectionListener, ConnectionPlan, End, Subscription } from "./mqtt-link.ts";
-import { modernCode, refusal, sessionTakenOver, unsupportedProtocol } from "./mqtt-reasons.ts";
+import {
+  modernCode,
+  refusal,
+  sessionTakenOver,
+  socketProblem,
+  unsupportedProtocol,
+} from "./mqtt-reasons.ts";
 
 export type Acknowledgement = "puback" | "pubrec" | "pubcomp";
 
 /**
  * Largest packet, bytes: a payload of 1 MiB, the most that an event may have, a topic of at most 64 KiB, and as
- * much again for properties. MQTT 5 brokers are told; others that exceed it are left, in `#received`.
+ * much again for properties. MQTT 5 brokers are told; what is larger all the same is cut out (mqtt-cutter.ts).
  */
 export const packetBytesMax = 1024 * 1024 + 128 * 1024;
 
@@ -42,6 +49,7 @@ export class MqttConnection {
   readonly #clock: Clock;
   readonly #listener: ConnectionListener;
   readonly #parser: Parser;
+  readonly #cutter: PacketCutter;
   readonly #keepAlive: KeepAlive;
   #socket: Socket | null = null;
   #timer: Timer | null = null;
@@ -57,6 +65,11 @@ export class MqttConnection {
     this.#parser = parser({ protocolVersion: plan.protocol });
     this.#parser.on("packet", (packet) => this.#handle(packet));
     this.#parser.on("error", (cause: unknown) => this.#malformed(cause));
+    this.#cutter = new PacketCutter(packetBytesMax, {
+      pass: (bytes) => this.#parser.parse(bytes),
+      oversized: (packet) => this.#oversized(packet),
+      refused: () => this.#refuse(0x95, `it sent a packet of more than ${packetBytesMax} bytes`),
+    });
     this.#keepAlive = new KeepAlive(clock, {
       ping: () => this.#send({ cmd: "pingreq" }),
       dead: () => this.#fail("no answer to keep-alive"),
@@ -80,7 +93,7 @@ export class MqttConnection {
     // Sees a dead peer while the socket is paused and its PINGRESP is not read.
     socket.setKeepAlive(true, this.plan.keepAliveMs);
     socket.on("data", (chunk: Buffer) => this.#received(chunk));
-    socket.on("error", (cause) => this.#fail(messageOf(cause), cause));
+    socket.on("error", (cause) => this.#fail(socketProblem(cause, this.#clock.wallMs()), cause));
     socket.on("close", () => this.#closed());
     socket.once(tls === null ? "connect" : "secureConnect", () => this.#greet());
     this.#timer = this.#clock.after(this.plan.connectTimeoutMs, () => this.#fail("timed out"));
@@ -178,21 +191,15 @@ export class MqttConnection {
   #received(chunk: Buffer): void {
     if (this.#phase === "ended") return;
     this.#keepAlive.heard();
-    let heldBytes: number;
     try {
-      heldBytes = this.#parser.parse(chunk);
+      this.#cutter.cut(chunk);
     } catch (cause) {
       // Out of our own code: a mistake of ours. Out of the parser: a packet that it reads beyond its end.
       if (this.#isCalling) throw cause;
       this.#malformed(cause);
       return;
     }
-    if (this.#phase !== "connected") return;
-    if (heldBytes > packetBytesMax) {
-      this.#refuse(0x95, `it sent a packet of more than ${packetBytesMax} bytes`);
-      return;
-    }
-    this.#listener.chunkEnded();
+    if (this.#phase === "connected") this.#listener.chunkEnded();
   }
 
   #handle(packet: Packet): void {
@@ -242,7 +249,23 @@ export class MqttConnection {
       dup: packet.dup,
       retain: packet.retain,
       packetId,
+      oversizeBytes: 0,
     });
+  }
+
+  #oversized(packet: OversizedPublish): void {
+    if (this.#phase !== "connected") return;
+    const { qos } = packet;
+    if (qos === 3) return this.#malformed(new Error("a PUBLISH has QoS 3"));
+    const payload = Buffer.alloc(0);
+    this.#isCalling = true;
+    this.#listener.publish({
+      ...packet,
+      qos: qos as 0 | 1 | 2,
+      payload,
+      oversizeBytes: packet.bytes,
+    });
+    this.#isCalling = false;
   }
 
   #greeted(packet: Extract<Packet, { cmd: "connack" }>): void {

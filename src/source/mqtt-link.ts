@@ -42,6 +42,8 @@ export interface Publish {
   readonly retain: boolean;
   /** 0 at QoS 0. */
   readonly packetId: number;
+  /** Not 0: it was too large to be taken in, its payload is not here, it is only to be acknowledged. */
+  readonly oversizeBytes: number;
 }
 
 export interface Subscription {

@@ -1,5 +1,5 @@
 /** A broker's codes in words, and what kind of trouble each is. */
-import { HoldfastError } from "../core/errors.ts";
+import { HoldfastError, messageOf } from "../core/errors.ts";
 
 /** MQTT 5, 2.4: what CONNACK, SUBACK and DISCONNECT may say. */
 const reasons: Readonly<Record<number, string>> = {
@@ -71,4 +71,13 @@ export function refusal(what: string, code: number, words?: string): HoldfastErr
     passing.has(code) ? "SOURCE_UNREACHABLE" : "SOURCE_REFUSED",
     `${what}: ${reasonText(code)}${said}`,
   );
+}
+
+/** Why a socket failed. `wallMs` is told where it decides, since a device without a battery clock may be wrong. */
+export function socketProblem(cause: Error, wallMs: number): string {
+  // One error for each address that was tried, in an AggregateError without a message of its own.
+  const first = cause instanceof AggregateError ? (cause.errors[0] as unknown) : cause;
+  const code = (cause as NodeJS.ErrnoException).code ?? "";
+  if (code !== "CERT_NOT_YET_VALID" && code !== "CERT_HAS_EXPIRED") return messageOf(first);
+  return `${messageOf(first)}; the clock here says ${new Date(wallMs).toISOString()}`;
 }

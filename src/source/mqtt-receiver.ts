@@ -46,8 +46,8 @@ export interface ReceiverParts {
   readonly headers: TopicHeaders;
   readonly skipped: Counter;
   readonly nowMs: () => number;
-  /** The first message of a topic that was not asked for. */
-  readonly onUnknownTopic: (topic: string) => void;
+  /** A message was acknowledged and not taken in: too large, or of a topic that was not asked for. */
+  readonly onSkipped: (packet: Publish) => void;
   /** After acknowledgements: `mayRead` may have changed. */
   readonly onSettled: () => void;
 }
@@ -161,8 +161,9 @@ export class MqttReceiver {
     // Its PUBREC waits its turn, behind the original's if that is not on disk yet.
     if (qos === 2 && this.#identifiers.has(packetId)) return this.#settle(held, 0);
     const header = this.#parts.headers.of(topic);
-    if (header === null || (packet.retain && attachment.skipsRetained && !dup)) {
-      if (header === null) this.#parts.onUnknownTopic(topic);
+    const isUnfit = header === null || packet.oversizeBytes > 0;
+    if (isUnfit || (packet.retain && attachment.skipsRetained && !dup)) {
+      if (isUnfit) this.#parts.onSkipped(packet);
       this.#parts.skipped.add();
       if (qos === 2) this.#identifiers.set(packetId, { isDurable: false, releasedOn: null });
       return this.#settle(held, 0);

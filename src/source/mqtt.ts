@@ -12,8 +12,8 @@ import type { Context } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { Gauge } from "../core/metrics.ts";
 import { formatDuration } from "../core/quantity.ts";
-import { MqttConnection } from "./mqtt-connection.ts";
-import type { End, Session } from "./mqtt-link.ts";
+import { MqttConnection, packetBytesMax } from "./mqtt-connection.ts";
+import type { End, Publish, Session } from "./mqtt-link.ts";
 import { Outage } from "./mqtt-outage.ts";
 import { connectionPlan, type MqttSourceOptions } from "./mqtt-options.ts";
 import { ProtocolChoice } from "./mqtt-protocol.ts";
@@ -60,6 +60,9 @@ class MqttSource implements Source {
   #connectedMs = 0;
   #isReading = true;
   #hasToldUnknownTopic = false;
+  #hasToldOversized = false;
+  /** Messages that were too large, since the start. */
+  #oversized = 0;
   #closing: Promise<void> | null = null;
 
   constructor(context: Context, options: MqttSourceOptions, clientId: string) {
@@ -88,13 +91,16 @@ class MqttSource implements Source {
     this.#connectedGauge.set(0);
     health.report("degraded", `Connects to broker ${host}:${port} for the first time`);
     health.figures(() => this.#figures(`${host}:${port}`));
+    if (!this.#options.tls.verify) {
+      this.#context.log.warn("Does not verify the broker's certificate: tls.verify is false");
+    }
     this.#intake = intake;
     const receiver = new MqttReceiver({
       intake,
       headers: new TopicHeaders(this.#options.topics.map(parseTopicPattern)),
       skipped: metrics.counter("holdfast_source_events_total", { source: name, status: "skipped" }),
       nowMs: () => clock.monotonicMs(),
-      onUnknownTopic: (topic) => this.#tellUnknownTopic(topic),
+      onSkipped: (packet) => this.#tellSkipped(packet),
       onSettled: () => this.#steer(),
     });
     await receiver.open();
@@ -160,6 +166,7 @@ class MqttSource implements Source {
     this.#connectedMs = clock.monotonicMs();
     this.#isReading = true;
     this.#hasToldUnknownTopic = false;
+    this.#hasToldOversized = false;
     const asked = this.#options.sessionExpiry;
     if (session.expiryMs !== null && session.expiryMs < asked) {
       const [granted, wanted] = [formatDuration(session.expiryMs), formatDuration(asked)];
@@ -242,13 +249,17 @@ class MqttSource implements Source {
     else this.#connection?.pause();
   }
 
-  #tellUnknownTopic(topic: string): void {
-    if (this.#hasToldUnknownTopic) return;
-    this.#hasToldUnknownTopic = true;
-    this.#context.log.warn(
-      "Skipped a message of a topic that is not configured: the session at the broker has older subscriptions; another clientId would begin a new session",
-      { topic: topic.slice(0, 200) },
-    );
+  /** Once for each connection; the counter has them all. */
+  #tellSkipped({ topic, oversizeBytes }: Publish): void {
+    const isOversized = oversizeBytes > 0;
+    if (isOversized) this.#oversized++;
+    if (isOversized ? this.#hasToldOversized : this.#hasToldUnknownTopic) return;
+    if (isOversized) this.#hasToldOversized = true;
+    else this.#hasToldUnknownTopic = true;
+    const why = isOversized
+      ? `it has ${oversizeBytes} bytes, at most ${packetBytesMax} are taken in`
+      : "its topic is not configured, but the session at the broker has older subscriptions; another clientId begins a new session";
+    this.#context.log.warn(`Skipped a message: ${why}`, { topic: topic.slice(0, 200) });
   }
 
   #figures(broker: string): Readonly<Record<string, string | number | boolean | null>> {
@@ -266,6 +277,7 @@ class MqttSource implements Source {
       reconnects: Math.max(0, this.#connects - 1),
       outstanding: this.#receiver?.outstanding ?? 0,
       unsettledBytes: this.#receiver?.heldBytes ?? 0,
+      oversized: this.#oversized,
       paused: isConnected && !this.#isReading,
     };
   }

@@ -252,14 +252,25 @@ test("a malformed packet ends the connection with MQTT 5's reason, and the next 
   await until("health", () => context.now().status === "ok");
 });
 
-test("a packet larger than an event may be is left, and health says so", async (t) => {
-  const { broker, context, intake } = await startedSource(t, { protocol: "3.1.1" });
+test("a PUBLISH larger than an event may be is acknowledged, told, counted, and not in the way", async (t) => {
+  const { broker, context, intake } = await startedSource(t, { protocol: "3.1.1", qos: 2 });
+  intake.commitAlways();
   const client = await broker.accept(1, { sessionPresent: true });
   await until("health", () => context.now().status === "ok");
-  client.send({ ...message(1), payload: "x".repeat(3_000_000) } as Packet);
-  await until("the end", () => client.isClosed);
-  assert.match(context.now().detail ?? "", /sent a packet of more than 1179648 bytes/);
-  assert.equal(intake.waiting, 0);
+  const payload = "x".repeat(3_000_000);
+  client.send(message(1), { ...message(2), payload } as Packet, message(3));
+  client.send({ ...message(4), payload, qos: 2 } as Packet, message(5));
+  await client.received("puback", 4);
+  assert.deepEqual(client.ids("puback"), [1, 2, 3, 5]);
+  client.send({ cmd: "pubrel", messageId: (await client.received("pubrec")).messageId ?? 0 });
+  await client.received("pubcomp");
+  assert.equal(intake.disk.payloads.length, 3);
+  assert.equal(context.sums.get('holdfast_source_events_total{source="load",status="skipped"}'), 2);
+  assert.equal(context.readFigures()["oversized"], 2);
+  const told = context.lines.filter(({ message: line }) =>
+    /it has 30000\d\d bytes, at most/.test(line),
+  );
+  assert.equal(told.length, 1);
 });
 
 test("close() takes no more in, acknowledges what settles within its grace, and says goodbye", async (t) => {
