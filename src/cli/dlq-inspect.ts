@@ -45,7 +45,7 @@ function letterText(letter: DeadLetterJson, io: Io): string {
   const text = typeof payload === "string" ? payload : JSON.stringify(payload);
   const place = letter.seq === null ? "never entered" : `seq ${letter.seq}`;
   const lines = [
-    ["from", `${letter.origin} ${letter.originName}, ${place}`],
+    ["origin", `${letter.origin} ${letter.originName}, ${place}`],
     ...(letter.attempts > 1
       ? [["tried", `${letter.attempts} times since ${shortTime(letter.firstFailedAt)}`]]
       : []),

@@ -12,6 +12,7 @@ interface EventJson {
   readonly payload: unknown;
 }
 
+const fromOption = `--from`;
 /** A screenful. */
 const lastEvents = -10;
 
@@ -30,7 +31,7 @@ export const tailCommand: Command = {
       allowPositionals: true,
     });
     const stream = oneName(positionals, "STREAM");
-    const from = values.from === undefined ? lastEvents : wholeNumber("--from", values.from);
+    const from = values.from === undefined ? lastEvents : wholeNumber(fromOption, values.from);
     const admin = await connectAdmin(values);
     // What was asked for by its beginning is shown to its end.
     const limit = values.follow ? "" : "&limit=1000000";
@@ -55,8 +56,8 @@ function eventText(event: EventJson, io: Io): string {
 function joinNegative(args: readonly string[]): string[] {
   const joined: string[] = [];
   for (const arg of args) {
-    if (joined.at(-1) === "--from" && /^-\d+$/.test(arg))
-      joined[joined.length - 1] = `--from=${arg}`;
+    if (joined.at(-1) === fromOption && /^-\d+$/.test(arg))
+      joined[joined.length - 1] = `${fromOption}=${arg}`;
     else joined.push(arg);
   }
   return joined;

@@ -62,8 +62,6 @@ const requestTimeoutMsStandard = 10_000;
 const idleTimeoutMs = 60_000;
 
 export function createHttpServer(parts: HttpParts): HttpServer {
-  const routes = parts.routes.map((route) => ({ ...route, match: compile(route.path) }));
-  const isKnownHost = hostCheck(parts.listen, parts.hosts ?? []);
   const requestTimeoutMs = parts.requestTimeoutMs ?? requestTimeoutMsStandard;
   const server = createServer({
     maxHeaderSize: headerBytesMax,
@@ -75,7 +73,42 @@ export function createHttpServer(parts: HttpParts): HttpServer {
   server.maxConnections = connectionsMax;
   server.timeout = idleTimeoutMs;
 
-  const find = async (message: IncomingMessage): Promise<Answer> => {
+  const find = createFind(parts);
+  const answerOf = async (message: IncomingMessage): Promise<Answer> => {
+    try {
+      return await find(message);
+    } catch (error) {
+      const problem = asProblem(error);
+      if (problem !== undefined) return problemAnswer(problem);
+      parts.log.error("A request failed by a mistake of ours", { url: message.url, error });
+      return problemAnswer(new Problem(500, "The agent made a mistake: its log tells more"));
+    }
+  };
+  server.on("request", (message, response) => {
+    void answerOf(message).then((answer) => sendAnswer(message, response, answer));
+  });
+
+  let address = "";
+  return {
+    async open() {
+      address = await bind(server, parts.listen);
+      server.on("error", (error) => parts.log.error("The HTTP server failed", { error }));
+    },
+    address: () => address,
+    async close() {
+      if (!server.listening) return;
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+/** From a request to its route's answer; throws a Problem where there is none. */
+function createFind(parts: HttpParts): (message: IncomingMessage) => Promise<Answer> {
+  const routes = parts.routes.map((route) => ({ ...route, match: compile(route.path) }));
+  const isKnownHost = hostCheck(parts.listen, parts.hosts ?? []);
+  return async (message) => {
     const url = urlOf(message);
     const request = requestOf(message, url);
     if (!isKnownHost(message.headers.host)) {
@@ -109,34 +142,6 @@ export function createHttpServer(parts: HttpParts): HttpServer {
       );
     }
     return route.handle({ ...request, parameters: route.match(url.pathname) ?? {} });
-  };
-  const answerOf = async (message: IncomingMessage): Promise<Answer> => {
-    try {
-      return await find(message);
-    } catch (error) {
-      const problem = asProblem(error);
-      if (problem !== undefined) return problemAnswer(problem);
-      parts.log.error("A request failed by a mistake of ours", { url: message.url, error });
-      return problemAnswer(new Problem(500, "The agent made a mistake: its log tells more"));
-    }
-  };
-  server.on("request", (message, response) => {
-    void answerOf(message).then((answer) => sendAnswer(message, response, answer));
-  });
-
-  let address = "";
-  return {
-    async open() {
-      address = await bind(server, parts.listen);
-      server.on("error", (error) => parts.log.error("The HTTP server failed", { error }));
-    },
-    address: () => address,
-    async close() {
-      if (!server.listening) return;
-      const closed = new Promise((resolve) => server.close(resolve));
-      server.closeAllConnections();
-      await closed;
-    },
   };
 }
 

@@ -82,7 +82,9 @@ function summary(snapshot: HealthSnapshot, troubles: readonly Part[]): string {
     return "The journal cannot be written: nothing is accepted until this is mended.";
   }
   const count = troubles.length === 1 ? "One part is" : `${troubles.length} parts are`;
-  return `${count} in trouble. What was accepted is safe in the journal.`;
+  // A journal in trouble (full, slow) says itself what that means for what was accepted.
+  const isSafe = snapshot.components["journal"]?.status !== "degraded";
+  return `${count} in trouble.${isSafe ? " What was accepted is safe in the journal." : ""}`;
 }
 
 function trouble([name, part]: Part, nowMs: number): string {
@@ -152,7 +154,7 @@ function bar(usedBytes: number, wholeBytes: number, word: string): string {
 <svg viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true"><rect width="${percent.toFixed(1)}" height="1"/></svg></div></dd></div>`;
 }
 
-const units = /(Bytes|Seconds|Ms|Celsius|PerSecond)$/;
+const units = /(Bytes|Seconds|Ms|Celsius|PerSecond|Share)$/;
 
 /** Whether the change of a figure in time says something: events, not seconds or sizes. */
 function isCount(key: string, value: unknown): boolean {
@@ -177,6 +179,7 @@ export function formatFigure(key: string, value: Figures[string]): string {
   if (unit === "Seconds" && value === 0) return "0s";
   if (unit === "Seconds") return formatDuration(value * 1000);
   if (unit === "Ms") return formatDuration(value);
+  if (unit === "Share") return `${Math.round(value * 100)} %`;
   const digits = value.toLocaleString("en", { maximumFractionDigits: 1 });
   if (unit === "Celsius") return `${digits} °C`;
   return unit === "PerSecond" ? `${digits}/s` : digits;

@@ -14,7 +14,7 @@ import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Timer } from "../core/clock.ts";
-import type { Context } from "../core/context.ts";
+import type { Context, Figures } from "../core/context.ts";
 import type { ClockQuality } from "../core/event.ts";
 import { formatDuration } from "../core/quantity.ts";
 
@@ -50,9 +50,7 @@ export function createTimeSync({ context, waitMs, ...parts }: TimeSyncParts): Ti
   let timer: Timer | undefined;
   let asking: AbortController | undefined;
   let nextAskMs = Number.NEGATIVE_INFINITY;
-  let offsetMs = 0;
-  let jumps = 0;
-  let lastJumpMs = 0;
+  const jumps = createJumpWatch(context);
 
   const become = (next: "synced" | "provisional", why: string): void => {
     quality = next;
@@ -75,16 +73,7 @@ export function createTimeSync({ context, waitMs, ...parts }: TimeSyncParts): Ti
   };
   const look = (): void => {
     const nowMs = clock.monotonicMs();
-    const driftMs = clock.wallMs() - nowMs - offsetMs;
-    offsetMs += driftMs;
-    if (Math.abs(driftMs) > jumpMs) {
-      jumps += 1;
-      lastJumpMs = Math.round(driftMs);
-      const way = driftMs > 0 ? "forward" : "back";
-      log.warn(`The clock jumped ${way} by ${formatDuration(Math.abs(driftMs))}`, {
-        jumpMs: lastJumpMs,
-      });
-    }
+    jumps.look();
     if (quality === "synced") return;
     if (existsSync(join(systemd, "timesync/synchronized"))) {
       become("synced", "systemd-timesyncd has heard from a time server");
@@ -101,11 +90,11 @@ export function createTimeSync({ context, waitMs, ...parts }: TimeSyncParts): Ti
     look();
     timer = clock.after(lookEveryMs, turn);
   };
-  health.figures(() => ({ quality, jumps, lastJumpSeconds: lastJumpMs / 1000 }));
+  health.figures(() => ({ quality, ...jumps.figures() }));
   return {
     quality: () => quality,
     start() {
-      offsetMs = clock.wallMs() - clock.monotonicMs();
+      jumps.look();
       gauge.set(0);
       health.report("degraded", unsyncedDetail);
       if (!existsSync(join(systemd, "system"))) {
@@ -117,6 +106,27 @@ export function createTimeSync({ context, waitMs, ...parts }: TimeSyncParts): Ti
       timer?.cancel();
       asking?.abort();
     },
+  };
+}
+
+/** Notices when the wall clock was set, by the clock that nobody sets. */
+function createJumpWatch({ clock, log }: Context): { look(): void; figures(): Figures } {
+  let offsetMs: number | undefined;
+  let jumps = 0;
+  let lastJumpMs = 0;
+  return {
+    look() {
+      const nowOffsetMs = clock.wallMs() - clock.monotonicMs();
+      const driftMs = nowOffsetMs - (offsetMs ?? nowOffsetMs);
+      offsetMs = nowOffsetMs;
+      if (Math.abs(driftMs) <= jumpMs) return;
+      jumps += 1;
+      lastJumpMs = Math.round(driftMs);
+      const way = driftMs > 0 ? "forward" : "back";
+      const length = formatDuration(Math.abs(driftMs));
+      log.warn(`The clock jumped ${way} by ${length}`, { jumpMs: lastJumpMs });
+    },
+    figures: () => ({ jumps, lastJumpSeconds: lastJumpMs / 1000 }),
   };
 }
 

@@ -150,13 +150,13 @@ test("dlq-inspect shows reason, origin, headers and payload", async (t) => {
 
 #1  2026-01-01 00:00:00Z  EVENT_INVALID
   Payload does not fit: temperature: expected a number, found a string
-  from     source greenhouse, never entered
+  origin   source greenhouse, never entered
   topic    greenhouse/e1/env
   payload  {"temperature":"warm"}
 
 #2  2026-01-01 00:00:00Z  EVENT_INVALID
   Payload does not fit: temperature: expected a number, found a string
-  from     source greenhouse, never entered
+  origin   source greenhouse, never entered
   tried    2 times since 2026-01-01 00:00:00Z
   topic    greenhouse/e1/env
   payload  {"temperature":"warm"}

@@ -91,6 +91,15 @@ test("GET / says first what is wrong, and since when", async (t) => {
   assert.doesNotMatch(page, /green<house>/);
 });
 
+test("GET / promises nothing about what was accepted while the journal is in trouble", async (t) => {
+  const { url, health } = await served(t);
+  const journal = health.component("agent", "journal");
+  health.component("sink", "cloud").report("degraded", "Slow");
+  assert.match(await (await fetch(url)).text(), /is safe in the journal/);
+  journal.report("degraded", "Full: the oldest events are dropped");
+  assert.doesNotMatch(await (await fetch(url)).text(), /is safe in the journal/);
+});
+
 test("GET / loads nothing, and its policy allows its own script and style and no other", async (t) => {
   const { url } = await served(t);
   const response = await fetch(url);
@@ -113,6 +122,7 @@ test("formatFigure() and label() read the unit from a figure's name", () => {
     ["oldestUnsentSeconds", 3725, "oldest unsent", "1h 2m"],
     ["lastCommitMs", 12.4, "last commit", "12ms"],
     ["temperatureCelsius", 51.26, "temperature", "51.3 °C"],
+    ["failingShare", 0.034, "failing", "3 %"],
     ["eventsPerSecond", 1234.5, "events", "1,234.5/s"],
     ["lag", 1_234_567, "lag", "1,234,567"],
     ["connected", true, "connected", "yes"],
