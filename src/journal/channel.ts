@@ -1,0 +1,111 @@
+/** The line to the worker thread: questions and their answers, and what happens when the thread ends. */
+import { Worker } from "node:worker_threads";
+import type { Clock } from "../core/clock.ts";
+import { HoldfastError, type ErrorCode } from "../core/errors.ts";
+import type { Moment, Opening, Reply, RequestKind, Requests, WorkerSetup } from "./protocol.ts";
+
+interface Waiting {
+  readonly resolve: (answer: never) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** A worker that does not close within this, ms, hangs in a write: nothing it holds was acknowledged. */
+const closeTimeoutMs = 2_000;
+
+export class Channel {
+  readonly #worker: Worker;
+  readonly #clock: Clock;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #onFatal: (error: HoldfastError) => void;
+  #lastId = 0;
+  #state: "opening" | "open" | "closing" | "closed" = "opening";
+
+  constructor(
+    setup: WorkerSetup,
+    openedAt: Moment,
+    clock: Clock,
+    onFatal: (error: HoldfastError) => void,
+  ) {
+    this.#clock = clock;
+    this.#onFatal = onFatal;
+    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), {
+      workerData: { setup, openedAt },
+      // The worker keeps a few sections and statements; young garbage is one turn's (measured: 2 MiB suffice).
+      resourceLimits: { maxYoungGenerationSizeMb: 4 },
+    });
+  }
+
+  /** @throws HoldfastError as the worker says */
+  async open(): Promise<Extract<Opening, { kind: "opened" }>> {
+    const opening = await new Promise<Opening>((resolve, reject) => {
+      this.#worker.once("message", resolve);
+      this.#worker.once("error", (cause) => reject(unavailable(cause)));
+    });
+    if (opening.kind === "refused") {
+      this.#state = "closed";
+      await this.#worker.terminate();
+      throw new HoldfastError(opening.code as ErrorCode, opening.message);
+    }
+    this.#state = "open";
+    this.#worker.on("message", (reply: Reply) => this.#settle(reply));
+    this.#worker.on("error", (cause) => this.#fail(unavailable(cause)));
+    this.#worker.on("exit", () => this.#fail(unavailable(new Error("the writer ended"))));
+    return opening;
+  }
+
+  ask<K extends RequestKind>(
+    kind: K,
+    ask: Requests[K]["ask"],
+    transfer: ArrayBuffer[] = [],
+  ): Promise<Requests[K]["answer"]> {
+    if (this.#state === "closed") return Promise.reject(unavailable(new Error("it is closed")));
+    const id = ++this.#lastId;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage({ id, kind, ask }, transfer);
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#state === "closed") return;
+    const wasOpen = this.#state === "open";
+    this.#state = "closing";
+    if (wasOpen) {
+      const timer = Promise.withResolvers<void>();
+      const handle = this.#clock.after(closeTimeoutMs, timer.resolve);
+      await Promise.race([this.ask("close", null).catch(() => undefined), timer.promise]);
+      handle.cancel();
+    }
+    this.#state = "closed";
+    await this.#worker.terminate();
+    this.#rejectAll(unavailable(new Error("it is closed")));
+  }
+
+  #settle(reply: Reply): void {
+    const waiting = this.#waiting.get(reply.id);
+    this.#waiting.delete(reply.id);
+    if ("error" in reply)
+      waiting?.reject(new HoldfastError("JOURNAL_DISK", `Journal: ${reply.error}`));
+    else waiting?.resolve(reply.answer as never);
+  }
+
+  #fail(error: HoldfastError): void {
+    const isUnexpected = this.#state === "open";
+    if (isUnexpected) this.#state = "closed";
+    this.#rejectAll(error);
+    if (isUnexpected) this.#onFatal(error);
+  }
+
+  #rejectAll(error: Error): void {
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+  }
+}
+
+function unavailable(cause: Error): HoldfastError {
+  return new HoldfastError(
+    "JOURNAL_UNAVAILABLE",
+    `The journal's writer is gone: ${cause.message}`,
+    { cause },
+  );
+}

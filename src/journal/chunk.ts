@@ -1,0 +1,318 @@
+/**
+ * How events lie on disk: what one commit adds to one stream is one chunk, a blob that is never rewritten.
+ *
+ *   chunk   = header (48 bytes, little endian), body
+ *   header  = magic u16 · version u8 · flags u8 · CRC32 u32 of all that follows · count u32 · epoch u32 · boot u32 ·
+ *             raw body length u32 · first seq u64 · wall base f64 ms · monotone base f64 ms
+ *   flags   = compression (2 bits: none, deflate, zstd) · encoding (2 bits: sections) · clock quality (2 bits)
+ *   body    = sections, perhaps compressed as a whole
+ *   section = count u32 · wall base f64 ms · monotone base f64 ms · records
+ *   record  = headers (0 and the pairs, or the number of an earlier block of this section) · key length + 1 and key ·
+ *             receivedAt less the wall base, zigzag · time less receivedAt, zigzag · payload length and payload
+ *
+ * All counts and lengths are LEB128 varints. A section is what one part packed on the main thread; a chunk holds
+ * the sections of all parts that wrote into its stream in one turn, so merging is concatenation. Epoch and boot
+ * are ordinals of rows in their tables. Times carry the section's two bases so that events taken before the first
+ * time sync can be put right when they are read, once their boot's offset is known (invariant 9): a `time` equal
+ * to `receivedAt` moves with it, one from the payload stays.
+ */
+import { constants, crc32, deflateRawSync, inflateRawSync, zstdDecompressSync } from "node:zlib";
+import type { ClockQuality, Headers, NewEvent, StoredEvent } from "../core/event.ts";
+import { noHeaders } from "../core/event.ts";
+
+const magic = 0x4648;
+const version = 1;
+export const headerBytes = 48;
+const sectionHeadBytes = 20;
+/** Below this a deflate stream's own bytes eat the gain (measured with 90-byte JSON: one event never shrinks). */
+const compressFromBytes = 160;
+/** The first buffer of a section; it doubles. A burst of 100 events of 90 bytes fits without growing. */
+const firstBufferBytes = 16 * 1024;
+/** Headers, key, times and lengths of a record take less than this beside the bytes that are counted. */
+const recordOverheadBytes = 64;
+
+const compressions = ["none", "deflate", "zstd"] as const;
+const qualities: readonly ClockQuality[] = ["unsynced", "synced", "provisional"];
+
+/** What a chunk says of itself, beside its events. */
+export interface ChunkHead {
+  readonly first: number;
+  readonly count: number;
+  readonly epoch: number;
+  readonly boot: number;
+  readonly clock: ClockQuality;
+}
+
+/** Packs events for one stream as they come; the bytes are copied at once. */
+export class SectionEncoder {
+  #buffer = Buffer.allocUnsafeSlow(firstBufferBytes);
+  #length = sectionHeadBytes;
+  #count = 0;
+  readonly #wallBaseMs: number;
+  readonly #blocks = new Map<Headers, number>();
+
+  constructor(wallBaseMs: number, monotonicBaseMs: number) {
+    this.#wallBaseMs = wallBaseMs;
+    this.#buffer.writeDoubleLE(wallBaseMs, 4);
+    this.#buffer.writeDoubleLE(monotonicBaseMs, 12);
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get bytes(): number {
+    return this.#length;
+  }
+
+  add(event: NewEvent): void {
+    const { key, payload } = event;
+    this.#putHeaders(event.headers);
+    this.#reserve(recordOverheadBytes + payload.length + (key === null ? 0 : key.length * 3));
+    if (key === null) this.#putVarint(0);
+    else this.#putText(key, 1);
+    this.#putZigzag(event.receivedAt - this.#wallBaseMs);
+    this.#putZigzag(event.time - event.receivedAt);
+    this.#putVarint(payload.length);
+    this.#buffer.set(payload, this.#length);
+    this.#length += payload.length;
+    this.#count += 1;
+  }
+
+  /** The section, in an ArrayBuffer of its own. Nothing may be added after this. */
+  finish(): Uint8Array<ArrayBuffer> {
+    this.#buffer.writeUInt32LE(this.#count, 0);
+    return new Uint8Array(this.#buffer.buffer, 0, this.#length);
+  }
+
+  #putHeaders(headers: Headers): void {
+    this.#reserve(recordOverheadBytes);
+    const block = this.#blocks.get(headers);
+    if (block !== undefined) {
+      this.#putVarint(block);
+      return;
+    }
+    this.#blocks.set(headers, this.#blocks.size + 1);
+    this.#putVarint(0);
+    const pairs = Object.entries(headers);
+    this.#putVarint(pairs.length);
+    for (const [name, value] of pairs) {
+      this.#reserve(recordOverheadBytes + (name.length + value.length) * 3);
+      this.#putText(name, 0);
+      this.#putText(value, 0);
+    }
+  }
+
+  /** Length plus `bias`, then the UTF-8 bytes; room for three bytes a UTF-16 unit was reserved. */
+  #putText(text: string, bias: 0 | 1): void {
+    const bytes = Buffer.byteLength(text);
+    this.#putVarint(bytes + bias);
+    this.#length += this.#buffer.write(text, this.#length);
+  }
+
+  #putZigzag(value: number): void {
+    const whole = Math.round(value);
+    this.#putVarint(whole >= 0 ? whole * 2 : -whole * 2 - 1);
+  }
+
+  #putVarint(value: number): void {
+    let rest = value;
+    while (rest > 127) {
+      this.#buffer[this.#length++] = (rest % 128) | 128;
+      rest = Math.floor(rest / 128);
+    }
+    this.#buffer[this.#length++] = rest;
+  }
+
+  /** Room for `bytes` more, beside the payload and key that the caller has still to write. */
+  #reserve(bytes: number): void {
+    const needed = this.#length + bytes;
+    if (needed <= this.#buffer.length) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#buffer.length * 2));
+    this.#buffer.copy(larger, 0, 0, this.#length);
+    this.#buffer = larger;
+  }
+}
+
+/** The chunk of one commit, ready for the disk. Deflate level 1 where it makes the body smaller. */
+export function sealChunk(sections: readonly Uint8Array[], head: Omit<ChunkHead, "count">): Buffer {
+  const raw = sections.length === 1 ? (sections[0] as Uint8Array) : Buffer.concat(sections);
+  let body = raw;
+  let compression = 0;
+  if (raw.length >= compressFromBytes) {
+    const deflated = deflateRawSync(raw, { level: constants.Z_BEST_SPEED });
+    if (deflated.length < raw.length) {
+      body = deflated;
+      compression = 1;
+    }
+  }
+  const first = Buffer.from(sections[0]?.buffer ?? raw.buffer, sections[0]?.byteOffset ?? 0);
+  const chunk = Buffer.allocUnsafe(headerBytes + body.length);
+  chunk.writeUInt16LE(magic, 0);
+  chunk[2] = version;
+  chunk[3] = compression | (qualities.indexOf(head.clock) << 4);
+  chunk.writeUInt32LE(
+    sections.reduce((sum, section) => sum + countOf(section), 0),
+    8,
+  );
+  chunk.writeUInt32LE(head.epoch, 12);
+  chunk.writeUInt32LE(head.boot, 16);
+  chunk.writeUInt32LE(raw.length, 20);
+  chunk.writeBigUInt64LE(BigInt(head.first), 24);
+  first.copy(chunk, 32, 4, sectionHeadBytes);
+  chunk.set(body, headerBytes);
+  chunk.writeUInt32LE(crc32(chunk.subarray(8)), 4);
+  return chunk;
+}
+
+/** How many events a section holds. */
+export function countOf(section: Uint8Array): number {
+  return new DataView(section.buffer, section.byteOffset).getUint32(0, true);
+}
+
+/** The head and the plain body, or null where the bytes are not a whole chunk as it was written. */
+export function openChunk(
+  chunk: Buffer,
+): { head: ChunkHead; body: Uint8Array<ArrayBuffer> } | null {
+  if (chunk.length < headerBytes || chunk.readUInt16LE(0) !== magic || chunk[2] !== version)
+    return null;
+  if (crc32(chunk.subarray(8)) !== chunk.readUInt32LE(4)) return null;
+  const flags = chunk[3] ?? 0;
+  const compression = compressions[flags & 3];
+  const clock = qualities[(flags >> 4) & 3];
+  if (compression === undefined || clock === undefined || (flags & 0b1100) !== 0) return null;
+  const head: ChunkHead = {
+    count: chunk.readUInt32LE(8),
+    epoch: chunk.readUInt32LE(12),
+    boot: chunk.readUInt32LE(16),
+    first: Number(chunk.readBigUInt64LE(24)),
+    clock,
+  };
+  const stored = chunk.subarray(headerBytes);
+  const rawBytes = chunk.readUInt32LE(20);
+  const limit = { maxOutputLength: Math.max(1, rawBytes) };
+  // The body goes to the other thread: it needs an ArrayBuffer that is its own.
+  const body = new Uint8Array(rawBytes);
+  if (compression === "none") body.set(stored);
+  else body.set((compression === "deflate" ? inflateRawSync : zstdDecompressSync)(stored, limit));
+  return { head, body };
+}
+
+export interface DecodeContext {
+  readonly stream: string;
+  readonly epoch: string;
+  readonly clock: ClockQuality;
+  readonly first: number;
+  /** The boot's true wall clock less its monotone one, ms; null: not known. */
+  readonly bootOffsetMs: number | null;
+}
+
+/** The events of a plain body. Payloads are views into it. */
+export function decodeSections(
+  body: Uint8Array<ArrayBuffer>,
+  context: DecodeContext,
+): StoredEvent[] {
+  const reader = new Reader(body);
+  const events: StoredEvent[] = [];
+  while (!reader.ended) {
+    const { count, wallBaseMs, monotonicBaseMs } = reader.sectionHead();
+    const isLate = context.clock !== "synced" && context.bootOffsetMs !== null;
+    const shiftMs = isLate
+      ? Math.round((context.bootOffsetMs ?? 0) + monotonicBaseMs - wallBaseMs)
+      : 0;
+    const blocks: Headers[] = [];
+    for (let index = 0; index < count; index++) {
+      const headers = reader.headers(blocks);
+      const key = reader.key();
+      const received = wallBaseMs + reader.zigzag();
+      const lead = reader.zigzag();
+      events.push({
+        stream: context.stream,
+        seq: context.first + events.length,
+        epoch: context.epoch,
+        clock: isLate ? "synced" : context.clock,
+        key,
+        time: lead === 0 ? received + shiftMs : received + lead,
+        receivedAt: received + shiftMs,
+        headers,
+        payload: reader.payload(),
+      });
+    }
+  }
+  return events;
+}
+
+class Reader {
+  readonly #bytes: Buffer;
+  #at = 0;
+
+  constructor(body: Uint8Array<ArrayBuffer>) {
+    this.#bytes = Buffer.from(body.buffer, body.byteOffset, body.length);
+  }
+
+  get ended(): boolean {
+    return this.#at >= this.#bytes.length;
+  }
+
+  sectionHead(): { count: number; wallBaseMs: number; monotonicBaseMs: number } {
+    const at = this.#at;
+    this.#at += sectionHeadBytes;
+    return {
+      count: this.#bytes.readUInt32LE(at),
+      wallBaseMs: this.#bytes.readDoubleLE(at + 4),
+      monotonicBaseMs: this.#bytes.readDoubleLE(at + 12),
+    };
+  }
+
+  headers(blocks: Headers[]): Headers {
+    const block = this.#varint();
+    if (block > 0) return blocks[block - 1] ?? noHeaders;
+    const pairs = this.#varint();
+    const headers: Record<string, string> = {};
+    for (let index = 0; index < pairs; index++) {
+      const name = this.#text(this.#varint());
+      // Not by assignment: a topic level may be called __proto__.
+      Object.defineProperty(headers, name, {
+        value: this.#text(this.#varint()),
+        enumerable: true,
+        writable: true,
+        configurable: true,
+      });
+    }
+    const kept = pairs === 0 ? noHeaders : Object.freeze(headers);
+    blocks.push(kept);
+    return kept;
+  }
+
+  key(): string | null {
+    const length = this.#varint();
+    return length === 0 ? null : this.#text(length - 1);
+  }
+
+  payload(): Uint8Array {
+    const length = this.#varint();
+    this.#at += length;
+    return this.#bytes.subarray(this.#at - length, this.#at);
+  }
+
+  zigzag(): number {
+    const value = this.#varint();
+    return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
+  }
+
+  #text(length: number): string {
+    this.#at += length;
+    return this.#bytes.toString("utf8", this.#at - length, this.#at);
+  }
+
+  #varint(): number {
+    let value = 0;
+    let scale = 1;
+    for (;;) {
+      const byte = this.#bytes[this.#at++] ?? 0;
+      value += (byte & 127) * scale;
+      if (byte < 128) return value;
+      scale *= 128;
+    }
+  }
+}

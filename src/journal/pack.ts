@@ -1,0 +1,69 @@
+/** What waits for the next commit, packed as it comes. */
+import type { Clock } from "../core/clock.ts";
+import type { ClockQuality, NewEvent } from "../core/event.ts";
+import { SectionEncoder } from "./chunk.ts";
+import type { NewDeadLetter, PacketIdentifier, Settled } from "./journal.ts";
+import type { Intaken, Section } from "./protocol.ts";
+
+interface Open {
+  readonly encoder: SectionEncoder;
+  readonly clock: ClockQuality;
+}
+
+/** One pack becomes one intake of one turn. */
+export class Pack {
+  readonly #clock: Clock;
+  readonly #open = new Map<string, Open>();
+  readonly #finished: Section[] = [];
+  readonly #letters: NewDeadLetter[] = [];
+  readonly #packets: PacketIdentifier[] = [];
+  /** In the order of the calls, events and dead letters alike. */
+  readonly settled: Settled[] = [];
+  /** Events and dead letters. */
+  count = 0;
+  bytes = 0;
+  /** The first is the least: quality only grows. */
+  quality: ClockQuality | null = null;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** True when this is the stream's first event in this pack. */
+  add(stream: string, event: NewEvent): boolean {
+    const clock = this.#clock.quality();
+    let open = this.#open.get(stream);
+    const isFirst = open === undefined;
+    if (open === undefined || open.clock !== clock) {
+      // A time sync in between: a new section with bases of its own, so that each can be put right by itself.
+      if (open !== undefined) this.#finished.push({ stream, bytes: open.encoder.finish() });
+      const encoder = new SectionEncoder(event.receivedAt, this.#clock.monotonicMs());
+      open = { encoder, clock };
+      this.#open.set(stream, open);
+    }
+    this.quality ??= clock;
+    const before = open.encoder.bytes;
+    open.encoder.add(event);
+    this.bytes += open.encoder.bytes - before;
+    this.count += 1;
+    return isFirst;
+  }
+
+  addLetter(letter: NewDeadLetter): void {
+    this.#letters.push({ ...letter, payload: Uint8Array.from(letter.payload) });
+    this.bytes += letter.payload.length;
+    this.count += 1;
+  }
+
+  addPacket(packet: PacketIdentifier): void {
+    this.#packets.push(packet);
+  }
+
+  finish(): Intaken {
+    for (const [stream, { encoder }] of this.#open) {
+      this.#finished.push({ stream, bytes: encoder.finish() });
+    }
+    this.#open.clear();
+    return { sections: this.#finished, letters: this.#letters, packets: this.#packets };
+  }
+}

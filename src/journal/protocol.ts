@@ -1,0 +1,155 @@
+/** What the two halves of the journal say to each other. */
+import type { ClockQuality } from "../core/event.ts";
+import type {
+  Cursor,
+  CursorMove,
+  DeadLetter,
+  GroupDeclaration,
+  JournalIdentity,
+  NewDeadLetter,
+  PacketIdentifier,
+  RetryRow,
+  StreamStatus,
+  UnitOfWork,
+} from "./journal.ts";
+
+/** How the worker is to keep the file; given once, as workerData. */
+export interface WorkerSetup {
+  readonly path: string;
+  readonly durability: "power-loss" | "crash";
+  readonly maxBytes: number;
+  readonly maxAgeMs: number;
+  readonly dropOldest: boolean;
+  readonly device: string;
+  readonly board: string | null;
+  readonly bootId: string;
+  readonly streams: ReadonlyMap<string, StreamQuota>;
+  readonly groups: readonly GroupDeclaration[];
+  /** Planted faults for the tests of the proofs; none in a running agent. */
+  readonly fault?: "synchronous-off" | "settle-before-commit";
+}
+
+export interface StreamQuota {
+  readonly maxBytes?: number;
+  readonly maxAgeMs?: number;
+}
+
+/** The clocks at one moment, as the main thread reads them. */
+export interface Moment {
+  readonly wallMs: number;
+  readonly monotonicMs: number;
+  readonly clock: ClockQuality;
+}
+
+/** A stream and one packed section of events for it. */
+export interface Section {
+  readonly stream: string;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** What sources handed over: may have to wait for room, as a whole. */
+export interface Intaken {
+  readonly sections: readonly Section[];
+  readonly letters: readonly NewDeadLetter[];
+  readonly packets: readonly PacketIdentifier[];
+}
+
+/** A unit of work whose emitted events are packed. */
+export interface PackedUnit extends Omit<UnitOfWork, "emits"> {
+  readonly cursors: readonly CursorMove[];
+  readonly sections: readonly Section[];
+}
+
+/** Everything that waited when the disk became free: one transaction. */
+export interface Turn {
+  readonly intake: Intaken;
+  readonly units: readonly PackedUnit[];
+  readonly releases: readonly PacketIdentifier[];
+  readonly forgets: readonly string[];
+  readonly purges: readonly { readonly stream: string; readonly ids: readonly number[] | null }[];
+  readonly now: Moment;
+  /** The least quality that the clock had while this was packed. */
+  readonly clock: ClockQuality;
+}
+
+export interface Dropped {
+  readonly stream: string;
+  readonly from: number;
+  readonly to: number;
+  readonly reason: string;
+}
+
+/** `failed`: nothing of the turn happened; it comes back whole, to be tried again. */
+export type TurnResult =
+  | {
+      readonly kind: "failed";
+      readonly turn: Turn;
+      readonly full: boolean;
+      readonly message: string;
+    }
+  | {
+      readonly kind: "done";
+      /** The intake that found no room, to be tried again; null: it was taken. */
+      readonly refusedIntake: Intaken | null;
+      readonly units: readonly UnitResult[];
+      readonly purged: readonly number[];
+      readonly dropped: readonly Dropped[];
+      readonly commitMs: number;
+      readonly figures: WorkerFigures;
+    };
+
+/** A string: the unit could not be applied, and why. */
+export type UnitResult = { readonly committed: boolean } | { readonly error: string };
+
+export interface WorkerFigures {
+  /** Streams that changed. */
+  readonly streams: readonly (readonly [string, StreamStatus])[];
+  /** Cursors that moved. */
+  readonly cursors: readonly (readonly [group: string, stream: string, cursor: Cursor])[];
+  readonly usedBytes: number;
+}
+
+export interface ReadChunk {
+  readonly first: number;
+  readonly count: number;
+  readonly epoch: string;
+  readonly clock: ClockQuality;
+  readonly bootOffsetMs: number | null;
+  readonly body: Uint8Array<ArrayBuffer>;
+}
+
+export interface Damage {
+  readonly stream: string;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Requests beside turns; each has one answer. */
+export interface Requests {
+  turn: { ask: Turn; answer: TurnResult };
+  read: {
+    ask: { stream: string; after: number; maxEvents: number; maxBytes: number };
+    answer: { chunks: ReadChunk[]; first: number; head: number; damaged: Damage[] };
+  };
+  state: { ask: { space: string; key: string }; answer: Uint8Array | null };
+  retries: { ask: { group: string }; answer: RetryRow[] };
+  deadLetters: { ask: { stream: string; limit: number }; answer: DeadLetter[] };
+  packetIds: { ask: { source: string }; answer: number[] };
+  close: { ask: null; answer: null };
+}
+export type RequestKind = keyof Requests;
+
+export interface Request<K extends RequestKind = RequestKind> {
+  readonly id: number;
+  readonly kind: K;
+  readonly ask: Requests[K]["ask"];
+}
+
+/** First message of the worker: open, or why not. */
+export type Opening =
+  | { readonly kind: "opened"; readonly identity: JournalIdentity; readonly figures: WorkerFigures }
+  | { readonly kind: "refused"; readonly code: string; readonly message: string };
+
+export type Reply =
+  | { readonly id: number; readonly answer: unknown }
+  | { readonly id: number; readonly error: string };

@@ -1,0 +1,32 @@
+/**
+ * Chunks that were just read and decoded: a reader that takes 500 of a chunk's 2,000 events comes back for the
+ * rest, and two sinks at the head of one stream read the same. Bound: `chunksMax` chunks.
+ */
+import type { StoredEvent } from "../core/event.ts";
+
+/** One for each of a few streams that are being drained at once; a chunk holds about 256 KiB of payload. */
+const chunksMax = 4;
+
+export class RecentChunks {
+  readonly #chunks: { stream: string; events: readonly StoredEvent[] }[] = [];
+
+  /** The events after `after`, as far as one kept chunk holds them; none: it must be read. */
+  find(stream: string, after: number): readonly StoredEvent[] {
+    for (const chunk of this.#chunks) {
+      const first = chunk.events[0]?.seq ?? 0;
+      if (
+        chunk.stream === stream &&
+        after + 1 >= first &&
+        after + 1 < first + chunk.events.length
+      ) {
+        return chunk.events.slice(after + 1 - first);
+      }
+    }
+    return [];
+  }
+
+  keep(stream: string, events: readonly StoredEvent[]): void {
+    this.#chunks.unshift({ stream, events });
+    if (this.#chunks.length > chunksMax) this.#chunks.pop();
+  }
+}

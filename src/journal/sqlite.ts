@@ -1,0 +1,189 @@
+/**
+ * The only door to better-sqlite3: opening the file safely, its settings, its tables.
+ *
+ * Settings and why (sqlite.org/pragma.html, sqlite.org/wal.html):
+ * - locking_mode EXCLUSIVE before WAL: a second agent is refused, and no shared-memory file is needed
+ * - synchronous FULL: the WAL is synced at each commit; better-sqlite3's default, NORMAL, loses commits at a power
+ *   cut. NORMAL only under `durability: crash`
+ * - cache_size −512: 512 KiB instead of the package's 16 MiB; one commit touches a few pages
+ * - wal_autocheckpoint 1,000 pages of 4 KiB, journal_size_limit the same: the WAL stays about 4 MiB on the card
+ * - max_page_count: SQLite itself refuses to grow past `maxBytes` (SQLITE_FULL)
+ */
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readSync } from "node:fs";
+import { dirname } from "node:path";
+import Database from "better-sqlite3";
+import { HoldfastError, messageOf } from "../core/errors.ts";
+
+export type Db = Database.Database;
+
+/** "HFJ1": tells our files from other programs' (sqlite.org/fileformat.html, offset 68). */
+const applicationId = 0x48464a31;
+export const pageBytes = 4096;
+/** better-sqlite3 13 crashes, instead of throwing, on a Node whose Node-API is older. */
+const nodeApiMin = 10;
+
+/**
+ * Each entry takes the file from the version of its index to the next. A released entry is never changed.
+ * chunk.id is (stream << 40) + first seq: one b-tree without an index, since each further b-tree costs a 4 KiB
+ * page in each commit. `total` counts a stream's stored bytes from its beginning, so that what is kept is a
+ * difference of two rows and nothing is scanned at the start. The blob stands last: the columns before it are
+ * read without it.
+ */
+const migrations = [
+  `
+  CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE epoch (ordinal INTEGER PRIMARY KEY, uuid TEXT NOT NULL, parent TEXT, reason TEXT NOT NULL,
+    began INTEGER NOT NULL, board TEXT);
+  CREATE TABLE boot (ordinal INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, offset_ms REAL);
+  CREATE TABLE stream (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, head INTEGER NOT NULL DEFAULT 0,
+    total INTEGER NOT NULL DEFAULT 0);
+  CREATE TABLE chunk (id INTEGER PRIMARY KEY, last INTEGER NOT NULL, made INTEGER NOT NULL,
+    total INTEGER NOT NULL, size INTEGER NOT NULL, at INTEGER NOT NULL, synced INTEGER NOT NULL,
+    boot INTEGER NOT NULL, body BLOB NOT NULL);
+  CREATE TABLE cursor (group_name TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, mark TEXT,
+    PRIMARY KEY (group_name, stream)) WITHOUT ROWID;
+  CREATE TABLE state (space TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (space, key)) WITHOUT ROWID;
+  CREATE TABLE retry (group_name TEXT NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL,
+    attempts INTEGER NOT NULL, due_at INTEGER NOT NULL, first_failed_at INTEGER NOT NULL, error TEXT NOT NULL,
+    epoch TEXT NOT NULL, clock TEXT NOT NULL, key TEXT, time INTEGER NOT NULL, received_at INTEGER NOT NULL,
+    headers TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (group_name, stream, seq)) WITHOUT ROWID;
+  CREATE TABLE dead_letter (id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, seq INTEGER,
+    origin TEXT NOT NULL, origin_name TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
+    attempts INTEGER NOT NULL, first_failed_at INTEGER NOT NULL, last_failed_at INTEGER NOT NULL, key TEXT,
+    time INTEGER NOT NULL, headers TEXT NOT NULL, payload BLOB NOT NULL);
+  CREATE INDEX dead_letter_by_stream ON dead_letter (stream, id);
+  CREATE TABLE packet_id (source TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (source, id)) WITHOUT ROWID;
+  CREATE TABLE gap (stream TEXT NOT NULL, from_seq INTEGER NOT NULL, to_seq INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (stream, reason)) WITHOUT ROWID;
+  `,
+];
+
+export interface OpenOptions {
+  readonly path: string;
+  readonly synchronous: "FULL" | "NORMAL" | "OFF";
+  readonly maxBytes: number;
+}
+
+/** @throws HoldfastError JOURNAL_FOREIGN, JOURNAL_LOCKED, JOURNAL_UNAVAILABLE */
+export function openDatabase(options: OpenOptions): Db {
+  const { path } = options;
+  if (Number(process.versions.napi) < nodeApiMin) {
+    throw new HoldfastError(
+      "JOURNAL_UNAVAILABLE",
+      `Cannot load the journal's database: Node ${process.versions.node} is too old, 24 is needed`,
+    );
+  }
+  const isNew = !existsSync(path);
+  let db: Db | undefined;
+  try {
+    if (isNew) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    else refuseStrangers(path);
+    db = new Database(path, { timeout: 1000 });
+    db.pragma("locking_mode = EXCLUSIVE");
+    db.pragma(`page_size = ${pageBytes}`);
+    db.pragma("journal_mode = WAL");
+    db.pragma(`synchronous = ${options.synchronous}`);
+    db.pragma("cache_size = -512");
+    db.pragma("temp_store = MEMORY");
+    db.pragma("wal_autocheckpoint = 1000");
+    db.pragma(`journal_size_limit = ${1000 * pageBytes}`);
+    db.pragma(`max_page_count = ${Math.max(64, Math.floor(options.maxBytes / pageBytes))}`);
+    migrate(db, path);
+    // SQLite syncs the folder of a new WAL, not that of a new database.
+    if (isNew) syncFolder(dirname(path));
+    return db;
+  } catch (error) {
+    db?.close();
+    throw translate(error, path);
+  }
+}
+
+/** A file of another program or of a newer version is told apart by its first bytes, before SQLite touches it. */
+function refuseStrangers(path: string): void {
+  const head = Buffer.alloc(100);
+  const file = openSync(path, "r");
+  try {
+    if (readSync(file, head, 0, 100, 0) < 100) return;
+  } finally {
+    closeSync(file);
+  }
+  if (head.every((byte) => byte === 0)) return;
+  const isDatabase = head.toString("latin1", 0, 16) === "SQLite format 3\0";
+  const application = head.readUInt32BE(68);
+  if (!isDatabase || (application !== 0 && application !== applicationId)) {
+    throw new HoldfastError(
+      "JOURNAL_FOREIGN",
+      `Cannot open journal ${path}: it is another program's file`,
+    );
+  }
+  if (application === applicationId) refuseFuture(head.readUInt32BE(60), path);
+}
+
+function refuseFuture(version: number, path: string): void {
+  if (version <= migrations.length) return;
+  throw new HoldfastError(
+    "JOURNAL_FOREIGN",
+    `Cannot open journal ${path}: file is from version ${version}, this program knows ${migrations.length}`,
+  );
+}
+
+function migrate(db: Db, path: string): void {
+  const application = db.pragma("application_id", { simple: true }) as number;
+  const version = db.pragma("user_version", { simple: true }) as number;
+  const tables = db.prepare("SELECT count(*) FROM sqlite_master").pluck().get() as number;
+  if (application !== applicationId && (tables > 0 || application !== 0)) {
+    throw new HoldfastError(
+      "JOURNAL_FOREIGN",
+      `Cannot open journal ${path}: it is another program's file`,
+    );
+  }
+  refuseFuture(version, path);
+  if (version === migrations.length) return;
+  db.transaction(() => {
+    for (const step of migrations.slice(version)) db.exec(step);
+    db.pragma(`application_id = ${applicationId}`);
+    db.pragma(`user_version = ${migrations.length}`);
+  })();
+}
+
+/** fsync(2): a new directory entry is durable only when its folder was synced. */
+function syncFolder(folder: string): void {
+  const handle = openSync(folder, "r");
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+}
+
+function translate(error: unknown, path: string): HoldfastError {
+  if (error instanceof HoldfastError) return error;
+  const code = sqliteCode(error);
+  if (code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED")) {
+    return new HoldfastError(
+      "JOURNAL_LOCKED",
+      `Cannot open journal ${path}: another process has it open`,
+      {
+        cause: error,
+      },
+    );
+  }
+  return new HoldfastError(
+    "JOURNAL_UNAVAILABLE",
+    `Cannot open journal ${path}: ${messageOf(error)}`,
+    {
+      cause: error,
+    },
+  );
+}
+
+/** SQLite's extended result code (sqlite.org/rescode.html), or "". */
+export function sqliteCode(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
+}
+
+/** No room: in the file's quota, or on the disk. */
+export function isFull(error: unknown): boolean {
+  return sqliteCode(error).startsWith("SQLITE_FULL");
+}

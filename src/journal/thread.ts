@@ -1,0 +1,374 @@
+/**
+ * The main thread's half of the journal: it packs what comes, decides when a turn begins, and tells what is safe.
+ *
+ *   pack ──(due)──► turn in flight ──► done: settled, in the order of the calls ──► the next turn, if due
+ *                        ├─ no room: the intake is held and tried again; units, cursors and releases went through
+ *                        └─ failed: the whole turn is kept and tried again with back-off
+ *
+ * A turn is due when 1,024 events or 256 KiB wait, when a source says that its window is full, when the oldest
+ * event has waited its stream's linger, or when a unit asks for it. One turn is in flight at a time; what comes
+ * meanwhile is packed for the next, so a slower disk makes larger commits, not a longer queue.
+ *
+ * Bounds: 8,192 events and 8 MiB wait at the most (`hasRoom`), the turn in flight holds as much again; a single
+ * larger event is taken when nothing else waits. Sources that are told "no room" stop reading.
+ *
+ * What a crash leaves: up to the fsync nothing of the turn, after it all of it. `settled` is called after the
+ * worker's answer, so what was told safe is on disk; what is on disk and was not told yet is sent again by its
+ * source (QoS 1, marked `dup`) or known by its packet identifier (QoS 2).
+ */
+import { backoffDelayMs } from "../core/backoff.ts";
+import type { Timer } from "../core/clock.ts";
+import type { Context } from "../core/context.ts";
+import { HoldfastError } from "../core/errors.ts";
+import type { NewEvent, StoredEvent } from "../core/event.ts";
+import { formatSize } from "../core/quantity.ts";
+import { Channel } from "./channel.ts";
+import { decodeSections } from "./chunk.ts";
+import type * as contract from "./journal.ts";
+import type { JournalSettings } from "./options.ts";
+import { Outbox, type Sent } from "./outbox.ts";
+import { Overview } from "./overview.ts";
+import type { TurnResult, Moment, StreamQuota, WorkerSetup } from "./protocol.ts";
+import { RecentChunks } from "./recent-chunks.ts";
+
+export interface JournalSetup {
+  readonly settings: JournalSettings;
+  readonly path: string;
+  /** Used when the journal is made; later the journal's own counts. */
+  readonly device: string;
+  /** The hardware's identity; null: not known. */
+  readonly board: string | null;
+  readonly streams: ReadonlyMap<string, StreamQuota & { readonly lingerMs?: number }>;
+  /** The worker is gone: nothing can be made durable any more. */
+  readonly onFatal: (error: HoldfastError) => void;
+  readonly fault?: WorkerSetup["fault"];
+}
+
+const retryBackoff = { baseMs: 250, maxMs: 5_000 };
+/** A held intake is tried again this often when no other turn comes by, ms. */
+const heldEveryMs = 1_000;
+/** Quotas, gaps and a sync of the clock need a turn now and then also when nothing comes in, ms. */
+const upkeepEveryMs = 5_000;
+
+export function createJournal(context: Context, setup: JournalSetup): contract.Journal {
+  return new JournalThread(context, setup);
+}
+
+class JournalThread implements contract.Journal {
+  readonly #context: Context;
+  readonly #setup: JournalSetup;
+  readonly #outbox: Outbox;
+  readonly #overview: Overview;
+  readonly #recent = new RecentChunks();
+  readonly #roomListeners = new Set<() => void>();
+  readonly #appendedListeners = new Set<(stream: string, head: number) => void>();
+  #channel: Channel | undefined;
+  #inFlight: Promise<void> | undefined;
+  #failures = 0;
+  #waitUntilMs = 0;
+  #timer: Timer | undefined;
+  /** When the timer that is set fires; NaN: none is. */
+  #timerDueMs = Number.NaN;
+  #upkeep: Timer | undefined;
+  #hadRoom = true;
+  #closing = false;
+
+  constructor(context: Context, setup: JournalSetup) {
+    this.#context = context;
+    this.#setup = setup;
+    const { clock } = context;
+    this.#outbox = new Outbox(
+      clock,
+      (stream) => setup.streams.get(stream)?.lingerMs ?? setup.settings.linger,
+    );
+    this.#overview = new Overview(context, setup.settings.maxBytes);
+  }
+
+  async open(groups: readonly contract.GroupDeclaration[]): Promise<void> {
+    const { settings, path, device, board, streams, fault } = this.#setup;
+    const worker: WorkerSetup = {
+      path,
+      device,
+      board,
+      groups,
+      durability: settings.durability,
+      maxBytes: settings.maxBytes,
+      maxAgeMs: settings.maxAge,
+      dropOldest: settings.onFull === "drop-oldest",
+      bootId: this.#context.clock.bootId,
+      streams,
+      ...(fault !== undefined && { fault }),
+    };
+    this.#channel = new Channel(worker, this.#moment(), this.#context.clock, this.#setup.onFatal);
+    const { identity, figures } = await this.#channel.open();
+    this.#overview.opened(identity, figures);
+    this.#scheduleUpkeep();
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#timer?.cancel();
+    this.#upkeep?.cancel();
+    await this.#inFlight;
+    // What still waits gets one chance; what fails now was never acknowledged.
+    if (this.#channel !== undefined && (this.#outbox.hasWork || this.#outbox.isHeld))
+      await this.#send();
+    while (this.#channel !== undefined && this.#outbox.hasWork && !this.#outbox.isStuck) {
+      await this.#send();
+    }
+    await this.#channel?.close();
+    this.#channel = undefined;
+    this.#outbox.abandon(new HoldfastError("JOURNAL_UNAVAILABLE", "The journal is closed"));
+  }
+
+  identity(): contract.JournalIdentity {
+    return this.#overview.identity();
+  }
+
+  append(
+    stream: string,
+    event: NewEvent,
+    settled: contract.Settled,
+    packet?: contract.PacketIdentifier,
+  ): void {
+    this.#outbox.append(stream, event, settled, packet);
+    this.#afterIntake();
+  }
+
+  appendDeadLetter(
+    letter: contract.NewDeadLetter,
+    settled: contract.Settled,
+    packet?: contract.PacketIdentifier,
+  ): void {
+    this.#outbox.appendLetter(letter, settled, packet);
+    this.#afterIntake();
+  }
+
+  hasRoom(): boolean {
+    const room = this.#outbox.hasRoom;
+    if (!room) this.#hadRoom = false;
+    return room;
+  }
+
+  onRoom(listener: () => void): () => void {
+    this.#roomListeners.add(listener);
+    return () => this.#roomListeners.delete(listener);
+  }
+
+  commitSoon(): void {
+    this.#outbox.hurry();
+    this.#pump();
+  }
+
+  commit(
+    unit: contract.UnitOfWork,
+    when: "soon" | "linger" | "idle",
+  ): Promise<contract.UnitOutcome> {
+    const outcome = this.#outbox.commit(unit, when);
+    this.#pump();
+    return outcome;
+  }
+
+  async read(
+    stream: string,
+    after: number,
+    maxEvents: number,
+    maxBytes: number,
+  ): Promise<contract.ReadResult> {
+    const { first, head } = this.#overview.stream(stream);
+    if (after >= head) return { events: [], first, head };
+    const kept = this.#recent.find(stream, after);
+    if (kept.length > 0) return { events: atMost(kept, maxEvents, maxBytes), first, head };
+    const answer = await this.#ask().ask("read", { stream, after, maxEvents, maxBytes });
+    this.#overview.damaged(answer.damaged);
+    const events: StoredEvent[] = [];
+    for (const chunk of answer.chunks) {
+      const decoded = decodeSections(chunk.body, { stream, ...chunk });
+      const from = Math.max(0, after + 1 - chunk.first);
+      for (let index = from; index < decoded.length; index++)
+        events.push(decoded[index] as StoredEvent);
+      if (chunk === answer.chunks.at(-1)) this.#recent.keep(stream, decoded);
+    }
+    return { events: atMost(events, maxEvents, maxBytes), first: answer.first, head: answer.head };
+  }
+
+  onAppended(listener: (stream: string, head: number) => void): () => void {
+    this.#appendedListeners.add(listener);
+    return () => this.#appendedListeners.delete(listener);
+  }
+
+  cursor(group: string, stream: string): contract.Cursor {
+    return this.#overview.cursor(group, stream);
+  }
+
+  status(): contract.JournalStatus {
+    return this.#overview.status(this.#outbox.isHeld);
+  }
+
+  readState(space: string, key: string): Promise<Uint8Array | null> {
+    return this.#ask().ask("state", { space, key });
+  }
+
+  readRetries(group: string): Promise<readonly contract.RetryRow[]> {
+    return this.#ask().ask("retries", { group });
+  }
+
+  readDeadLetters(stream: string, limit: number): Promise<readonly contract.DeadLetter[]> {
+    return this.#ask().ask("deadLetters", { stream, limit });
+  }
+
+  purgeDeadLetters(stream: string, ids?: readonly number[]): Promise<number> {
+    const purged = this.#outbox.purge(stream, ids ?? null);
+    this.#pump();
+    return purged;
+  }
+
+  readPacketIds(source: string): Promise<readonly number[]> {
+    return this.#ask().ask("packetIds", { source });
+  }
+
+  releasePacketId(packet: contract.PacketIdentifier, settled: contract.Settled): void {
+    this.#outbox.release(packet, settled);
+    this.#pump();
+  }
+
+  forgetPacketIds(source: string): Promise<void> {
+    const forgotten = this.#outbox.forget(source);
+    this.#pump();
+    return forgotten;
+  }
+
+  /** The hot path: most events change nothing about when the next turn is due. */
+  #afterIntake(): void {
+    if (this.#inFlight === undefined && this.#outbox.dueMs() !== this.#timerDueMs) this.#pump();
+  }
+
+  /** Begins a turn if one is due, else sets the timer for when it will be. */
+  #pump(): void {
+    if (this.#inFlight !== undefined || this.#closing || this.#channel === undefined) return;
+    const now = this.#context.clock.monotonicMs();
+    const dueMs = Math.max(this.#outbox.dueMs(), this.#waitUntilMs);
+    if (dueMs <= now) {
+      // oxlint-disable-next-line typescript/no-floating-promises -- it never rejects; `close` awaits it
+      this.#send();
+      return;
+    }
+    this.#timer?.cancel();
+    this.#timerDueMs = dueMs;
+    if (dueMs === Number.POSITIVE_INFINITY) return;
+    this.#timer = this.#context.clock.after(dueMs - now, () => {
+      this.#timerDueMs = Number.NaN;
+      this.#pump();
+    });
+  }
+
+  #send(): Promise<void> {
+    this.#timer?.cancel();
+    this.#timerDueMs = Number.NaN;
+    this.#inFlight = this.#turn().finally(() => {
+      this.#inFlight = undefined;
+      this.#pump();
+    });
+    return this.#inFlight;
+  }
+
+  async #turn(): Promise<void> {
+    const sent = this.#outbox.take(this.#moment());
+    if (this.#setup.fault === "settle-before-commit") sent.settleIntake();
+    let result: TurnResult;
+    try {
+      result = await this.#ask().ask("turn", sent.turn, sent.buffers());
+    } catch (error) {
+      // The worker is gone; onFatal has been told.
+      sent.abandon(error as Error);
+      return;
+    }
+    if (result.kind === "failed") this.#turnFailed(sent, result);
+    else this.#turnDone(sent, result);
+  }
+
+  #turnDone(sent: Sent, result: Extract<TurnResult, { kind: "done" }>): void {
+    this.#failures = 0;
+    this.#overview.committed(result);
+    if (result.refusedIntake === null) sent.settleIntake();
+    else {
+      this.#outbox.hold(sent, result.refusedIntake);
+      this.#waitUntilMs = 0;
+      this.#timer?.cancel();
+    }
+    sent.settleRest(result);
+    this.#tellHealth();
+    for (const [stream, status] of result.figures.streams) {
+      if (this.#overview.grew(stream)) {
+        for (const listener of this.#appendedListeners) listener(stream, status.head);
+      }
+    }
+    if (!this.#hadRoom && this.#outbox.hasRoom) {
+      this.#hadRoom = true;
+      for (const listener of this.#roomListeners) listener();
+    }
+  }
+
+  #turnFailed(sent: Sent, result: Extract<TurnResult, { kind: "failed" }>): void {
+    this.#failures += 1;
+    this.#outbox.putBack(sent, result.turn);
+    const code = result.full ? "JOURNAL_FULL" : "JOURNAL_DISK";
+    const error = new HoldfastError(code, `Cannot write the journal: ${result.message}`);
+    this.#overview.failed(error);
+    this.#context.log.error(`${error.message}; tried again`, { code });
+    this.#context.health.report(
+      "degraded",
+      `${error.message}; acknowledgements are withheld until it can be`,
+    );
+    const { clock, random } = this.#context;
+    this.#waitUntilMs =
+      clock.monotonicMs() + backoffDelayMs(retryBackoff, this.#failures, random());
+  }
+
+  #tellHealth(): void {
+    const { health } = this.#context;
+    if (this.#outbox.isHeld) {
+      const max = formatSize(this.#setup.settings.maxBytes);
+      health.report(
+        "degraded",
+        `The journal is full (${max}): acknowledgements are withheld until a sink or processor has passed the oldest events`,
+      );
+    } else if (this.#overview.damage !== null) {
+      health.report("degraded", this.#overview.damage);
+    } else health.report("ok");
+  }
+
+  #scheduleUpkeep(): void {
+    const every = this.#outbox.isHeld ? heldEveryMs : upkeepEveryMs;
+    this.#upkeep = this.#context.clock.after(Math.min(every, heldEveryMs), () => {
+      if (this.#outbox.isHeld) this.#outbox.hurry();
+      else this.#outbox.upkeep(upkeepEveryMs);
+      this.#pump();
+      this.#scheduleUpkeep();
+    });
+  }
+
+  #moment(): Moment {
+    const { clock } = this.#context;
+    return { wallMs: clock.wallMs(), monotonicMs: clock.monotonicMs(), clock: clock.quality() };
+  }
+
+  #ask(): Channel {
+    if (this.#channel === undefined)
+      throw new HoldfastError("JOURNAL_UNAVAILABLE", "The journal is not open");
+    return this.#channel;
+  }
+}
+
+function atMost(
+  events: readonly StoredEvent[],
+  maxEvents: number,
+  maxBytes: number,
+): readonly StoredEvent[] {
+  let count = 0;
+  for (let bytes = 0; count < events.length && count < maxEvents; count++) {
+    bytes += events[count]?.payload.length ?? 0;
+    if (bytes > maxBytes && count > 0) break;
+  }
+  return count === events.length ? events : events.slice(0, count);
+}

@@ -1,0 +1,300 @@
+/**
+ * One turn of the worker: everything that waited, in one transaction, made durable by its one fsync.
+ *
+ * Order within the transaction: what frees space and what must always work first (quotas, releases, purges, units
+ * of work), then the gaps that are due, then, if there is room, what sources handed over; last one chunk for each
+ * stream that was touched. A unit that throws is taken back alone (SAVEPOINT) and told; a unit whose cursors have
+ * moved is refused before it writes anything. When SQLite says FULL, the turn is done again without the intake,
+ * which goes back to wait.
+ */
+import { noHeaders, type ClockQuality } from "../core/event.ts";
+import { messageOf } from "../core/errors.ts";
+import { countOf, SectionEncoder, sealChunk } from "./chunk.ts";
+import { gapsStream, type NewDeadLetter } from "./journal.ts";
+import { chunkId, type Ledger, type Ordinals } from "./ledger.ts";
+import type {
+  Dropped,
+  Intaken,
+  Moment,
+  PackedUnit,
+  Turn,
+  TurnResult,
+  UnitResult,
+} from "./protocol.ts";
+import type { Retention } from "./retention.ts";
+import { isFull, type Db } from "./sqlite.ts";
+
+/** Dead letters kept for one stream; beyond that the oldest expire, counted. Kept in `#putLetter`. */
+export const lettersMax = 10_000;
+export const letterBytesMax = 16 * 1024 * 1024;
+/** The streams' quotas are looked at this often, ms. */
+const quotasEveryMs = 1_000;
+
+export class TurnWriter {
+  readonly #db: Db;
+  readonly #ledger: Ledger;
+  readonly #retention: Retention;
+  readonly #ordinals: Ordinals;
+  readonly #sql;
+  readonly #monotonicMs: () => number;
+  #sections = new Map<string, Uint8Array[]>();
+  #expired: Dropped[] = [];
+  #nextQuotasMs = 0;
+  #offsetIsKnown = false;
+
+  constructor(
+    db: Db,
+    ledger: Ledger,
+    retention: Retention,
+    ordinals: Ordinals,
+    monotonicMs: () => number,
+  ) {
+    this.#monotonicMs = monotonicMs;
+    this.#db = db;
+    this.#ledger = ledger;
+    this.#retention = retention;
+    this.#ordinals = ordinals;
+    this.#sql = statements(db);
+  }
+
+  /** @throws whatever SQLite throws that is not about room: nothing of the turn happened */
+  apply(turn: Turn): TurnResult {
+    const began = this.#monotonicMs();
+    try {
+      return this.#attempt(turn, true, began);
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      return this.#attempt(turn, false, began);
+    }
+  }
+
+  #attempt(turn: Turn, withIntake: boolean, began: number): TurnResult {
+    this.#sections = new Map();
+    this.#expired = [];
+    this.#db.exec("BEGIN IMMEDIATE");
+    try {
+      const { now } = turn;
+      this.#recordOffset(now);
+      if (now.monotonicMs >= this.#nextQuotasMs) {
+        this.#retention.enforceQuotas(now);
+        this.#nextQuotasMs = now.monotonicMs + quotasEveryMs;
+      }
+      for (const { source, id } of turn.releases) this.#sql.releasePacket.run(source, id);
+      for (const source of turn.forgets) this.#sql.forgetPackets.run(source);
+      const purged = turn.purges.map(({ stream, ids }) => this.#purge(stream, ids));
+      const units = turn.units.map((unit) => this.#unit(unit));
+      for (const gap of this.#retention.sealGaps(now)) this.#emitGap(gap, now);
+      const isTaken = withIntake && this.#intake(turn.intake, now);
+      this.#writeChunks(now, turn.clock);
+      const figures = { ...this.#ledger.changes(), usedBytes: this.#retention.usedBytes() };
+      this.#db.exec("COMMIT");
+      this.#ledger.keep();
+      return {
+        kind: "done",
+        refusedIntake: isTaken || isEmpty(turn.intake) ? null : turn.intake,
+        units,
+        purged,
+        dropped: [...this.#retention.takeDropped(), ...this.#expired],
+        commitMs: this.#monotonicMs() - began,
+        figures,
+      };
+    } catch (error) {
+      // A FULL or I/O error may have rolled back already (sqlite.org/lang_transaction.html).
+      if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
+      this.#ledger.discard();
+      this.#retention.discard();
+      this.#nextQuotasMs = 0;
+      throw error;
+    }
+  }
+
+  #intake(intake: Intaken, now: Moment): boolean {
+    if (isEmpty(intake)) return true;
+    const bytes =
+      intake.sections.reduce((sum, section) => sum + section.bytes.length, 0) +
+      intake.letters.reduce((sum, letter) => sum + letter.payload.length, 0);
+    if (!this.#retention.makeRoom(bytes, now)) return false;
+    for (const { stream, bytes: section } of intake.sections) this.#add(stream, section);
+    for (const letter of intake.letters) this.#putLetter(letter);
+    for (const { source, id } of intake.packets) this.#sql.putPacket.run(source, id);
+    return true;
+  }
+
+  #unit(unit: PackedUnit): UnitResult {
+    const { group } = unit;
+    for (const { stream, from } of unit.cursors) {
+      if (this.#ledger.cursor(group, stream).seq !== from) return { committed: false };
+    }
+    this.#db.exec("SAVEPOINT unit");
+    try {
+      this.#applyUnit(unit);
+      this.#db.exec("RELEASE unit");
+    } catch (error) {
+      if (isFull(error) || !this.#db.inTransaction) throw error;
+      this.#db.exec("ROLLBACK TO unit");
+      this.#db.exec("RELEASE unit");
+      return { error: messageOf(error) };
+    }
+    for (const { stream, to, mark } of unit.cursors) {
+      const kept = mark === undefined ? this.#ledger.cursor(group, stream).mark : mark;
+      this.#ledger.moveCursor(group, stream, { seq: to, mark: kept });
+    }
+    for (const { stream, bytes } of unit.sections) this.#add(stream, bytes);
+    return { committed: true };
+  }
+
+  #applyUnit(unit: PackedUnit): void {
+    const { group } = unit;
+    for (const { stream, to, mark } of unit.cursors) {
+      const kept = mark === undefined ? this.#ledger.cursor(group, stream).mark : mark;
+      this.#sql.putCursor.run(group, stream, to, kept);
+    }
+    for (const { space, key, value } of unit.state ?? []) {
+      if (value === null) this.#sql.deleteState.run(space, key);
+      else this.#sql.putState.run(space, key, value);
+    }
+    for (const { stream, seq } of unit.retries?.remove ?? []) {
+      this.#sql.deleteRetry.run(group, stream, seq);
+    }
+    for (const { event, attempts, dueAt, firstFailedAt, error } of unit.retries?.put ?? []) {
+      this.#sql.putRetry.run({
+        ...event,
+        group,
+        attempts,
+        error,
+        dueAt: Math.round(dueAt),
+        firstFailedAt: Math.round(firstFailedAt),
+        time: Math.round(event.time),
+        receivedAt: Math.round(event.receivedAt),
+        headers: JSON.stringify(event.headers),
+      });
+    }
+    for (const letter of unit.deadLetters ?? []) this.#putLetter(letter);
+  }
+
+  #putLetter(letter: NewDeadLetter): void {
+    const stream = this.#ledger.stream(letter.stream);
+    this.#sql.putLetter.run({
+      ...letter,
+      time: Math.round(letter.time),
+      firstFailedAt: Math.round(letter.firstFailedAt),
+      lastFailedAt: Math.round(letter.lastFailedAt),
+      headers: JSON.stringify(letter.headers),
+    });
+    stream.letters += 1;
+    stream.letterBytes += letter.payload.length;
+    while (
+      stream.letters > 1 &&
+      (stream.letters > lettersMax || stream.letterBytes > letterBytesMax)
+    ) {
+      const oldest = this.#sql.oldestLetter.get(letter.stream) as { id: number; bytes: number };
+      this.#sql.deleteLetter.run(letter.stream, oldest.id);
+      stream.letters -= 1;
+      stream.letterBytes -= oldest.bytes;
+      this.#expired.push({
+        stream: letter.stream,
+        from: oldest.id,
+        to: oldest.id,
+        reason: "dead-letter-bound",
+      });
+    }
+  }
+
+  #purge(name: string, ids: readonly number[] | null): number {
+    if (this.#ledger.known(name) === undefined) return 0;
+    const stream = this.#ledger.stream(name);
+    const before = stream.letters;
+    if (ids === null) this.#sql.purgeLetters.run(name);
+    else for (const id of ids) this.#sql.deleteLetter.run(name, id);
+    const left = this.#sql.countLetters.get(name) as { letters: number; bytes: number };
+    stream.letters = left.letters;
+    stream.letterBytes = left.bytes;
+    return before - left.letters;
+  }
+
+  #emitGap(gap: Dropped, now: Moment): void {
+    const encoder = new SectionEncoder(now.wallMs, now.monotonicMs);
+    const record = { stream: gap.stream, from: gap.from, to: gap.to, kept: 0, reason: gap.reason };
+    encoder.add({
+      key: gap.stream,
+      time: now.wallMs,
+      receivedAt: now.wallMs,
+      headers: noHeaders,
+      payload: Buffer.from(JSON.stringify(record)),
+    });
+    this.#add(gapsStream, encoder.finish());
+  }
+
+  #add(stream: string, section: Uint8Array): void {
+    const sections = this.#sections.get(stream);
+    if (sections === undefined) this.#sections.set(stream, [section]);
+    else sections.push(section);
+  }
+
+  #writeChunks(now: Moment, clock: ClockQuality): void {
+    const { epoch, boot } = this.#ordinals;
+    if (this.#sections.size > 0) this.#ledger.made += 1;
+    for (const [name, sections] of this.#sections) {
+      const stream = this.#ledger.stream(name);
+      const first = stream.head + 1;
+      const body = sealChunk(sections, { first, epoch, boot, clock });
+      stream.head += sections.reduce((sum, section) => sum + countOf(section), 0);
+      stream.total += body.length;
+      this.#sql.putChunk.run({
+        id: chunkId(stream.id, first),
+        last: stream.head,
+        made: this.#ledger.made,
+        total: stream.total,
+        size: body.length,
+        at: Math.round(now.wallMs),
+        synced: clock === "synced" ? 1 : 0,
+        boot,
+        body,
+      });
+    }
+  }
+
+  /** Once the clock is synced, this boot's earlier times can be put right. */
+  #recordOffset(now: Moment): void {
+    if (this.#offsetIsKnown || now.clock !== "synced") return;
+    this.#sql.putOffset.run(now.wallMs - now.monotonicMs, this.#ordinals.boot);
+    this.#offsetIsKnown = true;
+  }
+}
+
+function isEmpty(intake: Intaken): boolean {
+  return intake.sections.length + intake.letters.length + intake.packets.length === 0;
+}
+
+function statements(db: Db) {
+  return {
+    putChunk: db.prepare(
+      "INSERT INTO chunk VALUES (@id, @last, @made, @total, @size, @at, @synced, @boot, @body)",
+    ),
+    putCursor: db.prepare("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?, ?)"),
+    putState: db.prepare("INSERT OR REPLACE INTO state VALUES (?, ?, ?)"),
+    deleteState: db.prepare("DELETE FROM state WHERE space = ? AND key = ?"),
+    putRetry: db.prepare(
+      `INSERT OR REPLACE INTO retry VALUES (@group, @stream, @seq, @attempts, @dueAt, @firstFailedAt, @error,
+        @epoch, @clock, @key, @time, @receivedAt, @headers, @payload)`,
+    ),
+    deleteRetry: db.prepare("DELETE FROM retry WHERE group_name = ? AND stream = ? AND seq = ?"),
+    putLetter: db.prepare(
+      `INSERT INTO dead_letter (stream, seq, origin, origin_name, code, reason, attempts, first_failed_at,
+        last_failed_at, key, time, headers, payload) VALUES (@stream, @seq, @origin, @originName, @code, @reason,
+        @attempts, @firstFailedAt, @lastFailedAt, @key, @time, @headers, @payload)`,
+    ),
+    oldestLetter: db.prepare(
+      "SELECT id, length(payload) AS bytes FROM dead_letter WHERE stream = ? ORDER BY id LIMIT 1",
+    ),
+    deleteLetter: db.prepare("DELETE FROM dead_letter WHERE stream = ? AND id = ?"),
+    purgeLetters: db.prepare("DELETE FROM dead_letter WHERE stream = ?"),
+    countLetters: db.prepare(
+      "SELECT count(*) AS letters, coalesce(sum(length(payload)), 0) AS bytes FROM dead_letter WHERE stream = ?",
+    ),
+    putPacket: db.prepare("INSERT OR IGNORE INTO packet_id VALUES (?, ?)"),
+    releasePacket: db.prepare("DELETE FROM packet_id WHERE source = ? AND id = ?"),
+    forgetPackets: db.prepare("DELETE FROM packet_id WHERE source = ?"),
+    putOffset: db.prepare("UPDATE boot SET offset_ms = ? WHERE ordinal = ?"),
+  };
+}
