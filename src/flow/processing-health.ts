@@ -9,7 +9,7 @@ import type { Verdicts } from "./verdicts.ts";
 /** A processor that fails more of its events than this is degraded: one in ten is no sender's bad day. */
 const failingShareMax = 0.1;
 /** The share is taken over about this many of the last events. */
-const shareEvents = 1000;
+const shareEvents = 200;
 
 export interface ProcessingHealthParts {
   readonly context: Context;

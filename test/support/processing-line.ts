@@ -1,0 +1,152 @@
+/** Journal, plane, projection and one processor on a fake clock: what a test of flow/process.ts drives. */
+import { setImmediate as turn } from "node:timers/promises";
+import type { NewEvent, PayloadFormat } from "../../src/core/event.ts";
+import type { StreamRules } from "../../src/flow/admit.ts";
+import type { Handler } from "../../src/processor/processor.ts";
+import { createProcessing, type Processing, type ProcessingParts } from "../../src/flow/process.ts";
+import { createProjection, type Projection } from "../../src/flow/project.ts";
+import { MemoryBackend } from "../../src/stream/memory.ts";
+import { FakeClock } from "./fake-clock.ts";
+import { ListDisk, MortalJournal } from "./mortal-journal.ts";
+import { recordingContext, type RecordingContext } from "./recording-context.ts";
+
+export type LineOptions = Partial<
+  Pick<
+    ProcessingParts,
+    "from" | "to" | "steps" | "handler" | "rulesOf" | "batch" | "timeoutMs" | "order" | "policy"
+  >
+> & { readonly eventsMax?: number };
+
+/** A stream without a schema whose key is the payload's `k`, where it has one. */
+export function openRules(format: PayloadFormat = "json"): StreamRules {
+  return {
+    format,
+    validate: () => null,
+    keyOf: (value) => (value as { k?: string } | null)?.k ?? null,
+    timeOf: (_value, receivedAt) => receivedAt,
+  };
+}
+
+/** An event whose payload is `value` as JSON, and whose key is its `k`. */
+export function jsonEvent(value: Record<string, unknown>): NewEvent {
+  const time = Date.UTC(2026, 0, 1);
+  const key = typeof value["k"] === "string" ? value["k"] : null;
+  const payload = Buffer.from(JSON.stringify(value));
+  return { key, time, receivedAt: time, headers: { topic: "t" }, payload };
+}
+
+export class ProcessingLine {
+  readonly clock = new FakeClock();
+  readonly disk: ListDisk;
+  readonly options: LineOptions;
+  readonly fatals: unknown[] = [];
+  context: RecordingContext = recordingContext("proc", this.clock);
+  journal: MortalJournal;
+  plane!: MemoryBackend;
+  #processing!: Processing;
+  #projection!: Projection;
+
+  constructor(options: LineOptions = {}, disk = new ListDisk()) {
+    this.options = options;
+    this.disk = disk;
+    this.journal = new MortalJournal(disk);
+    this.#build();
+  }
+
+  #build(): void {
+    const { eventsMax, ...given } = this.options;
+    const { clock, journal } = this;
+    this.context = recordingContext("proc", clock);
+    this.plane = new MemoryBackend({ clock, ...(eventsMax !== undefined && { eventsMax }) });
+    const streams = given.from ?? ["in"];
+    const { context, plane } = this;
+    const handler: Handler | undefined =
+      given.handler &&
+      // What belongs to a process that died does nothing any more.
+      ((event, handed) =>
+        journal.isDead ? new Promise(() => undefined) : given.handler?.(event, handed));
+    this.#projection = createProjection({
+      context: recordingContext("plane", clock),
+      journal,
+      plane,
+      streams,
+    });
+    this.#processing = createProcessing({
+      context,
+      journal,
+      plane,
+      from: streams,
+      to: "out",
+      steps: [],
+      rulesOf: () => openRules(),
+      batch: { max: 50, waitMs: 100 },
+      timeoutMs: 30_000,
+      order: "key",
+      policy: { attempts: 3, baseMs: 1000, maxMs: 60_000, onFailure: "dead-letter" },
+      onFatal: (error) => this.fatals.push(error),
+      ...given,
+      ...(handler !== undefined && { handler }),
+    });
+  }
+
+  start(): this {
+    this.#projection.start();
+    this.#processing.start();
+    return this;
+  }
+
+  /** The process dies, and another one starts on what lies on disk. */
+  restart(applied: boolean): void {
+    this.journal.kill(applied);
+    this.journal = new MortalJournal(this.disk);
+    this.#build();
+    this.start();
+  }
+
+  put(value: Record<string, unknown>, stream = "in"): void {
+    this.journal.append(stream, jsonEvent(value), () => undefined);
+  }
+
+  /** Runs the loop, moving the clock by `stepMs` whenever it has nothing to do at once. */
+  async until(what: string, condition: () => boolean, stepMs = 50): Promise<void> {
+    for (let turns = 0; turns < 20_000; turns++) {
+      if (condition()) return;
+      await turn();
+      if (turns % 4 === 3) this.clock.advance(stepMs);
+    }
+    const { status, detail } = this.context.now();
+    throw new Error(
+      `In vain: ${what}; ${status} ${detail ?? ""} ${JSON.stringify(this.context.lines)}`,
+    );
+  }
+
+  /** Until every event of the sources was passed and none waits for a retry. */
+  async drained(): Promise<void> {
+    await this.until("everything to be processed", () => {
+      const isRead = (this.options.from ?? ["in"]).every(
+        (stream) => this.cursor(stream) === this.disk.head(stream),
+      );
+      return isRead && this.disk.retries.size === 0 && this.journal.waiting === 0;
+    });
+  }
+
+  cursor(stream = "in"): number {
+    return this.journal.cursor("proc", stream).seq;
+  }
+
+  /** The payloads of a stream, parsed. */
+  values(stream = "out"): Record<string, unknown>[] {
+    return this.disk
+      .events(stream)
+      .map(({ payload }) => JSON.parse(Buffer.from(payload).toString()) as Record<string, unknown>);
+  }
+
+  /** Ends both loops; the fake clock runs meanwhile, so that a grace can pass. */
+  async stop(graceMs = 1000): Promise<void> {
+    const stopped = Promise.all([this.#processing.stop(graceMs), this.#projection.stop()]);
+    let isStopped = false;
+    void stopped.then(() => (isStopped = true));
+    await this.until("the loops to end", () => isStopped);
+    await stopped;
+  }
+}
