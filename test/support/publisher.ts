@@ -121,7 +121,11 @@ function handle(packet: Packet): void {
   const messageId = packet.messageId ?? 0;
   switch (packet.cmd) {
     case "connack":
-      if (packet.returnCode !== 0) throw new Error(`The broker refused: ${packet.returnCode}`);
+      if (packet.returnCode !== 0) {
+        process.stderr.write(`The broker refused: ${packet.returnCode}\n`);
+        socket?.destroy();
+        return;
+      }
       isConnected = true;
       resend();
       return pump();
