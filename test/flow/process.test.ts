@@ -66,10 +66,11 @@ test("createProcessing() loses nothing to a plane that evicts faster than it rea
 
 test("createProcessing() writes cursor, emits and state as one unit, and state sees the batch's own writes", async () => {
   const line = new ProcessingLine({
-    handler: async (event, { state, emit }) => {
-      const before = ((await state.get("count")) as number | undefined) ?? 0;
-      state.put("count", before + 1);
-      if (numberOf(event) % 2 === 0) emit("even", { n: numberOf(event), count: before + 1 });
+    handler: async (event, context) => {
+      const before = ((await context.state.get("count")) as number | undefined) ?? 0;
+      context.state.put("count", before + 1);
+      if (numberOf(event) % 2 === 0)
+        context.emit("even", { n: numberOf(event), count: before + 1 });
     },
   }).start();
   for (let n = 1; n <= 120; n++) line.put({ n });
