@@ -3,6 +3,7 @@
  * `holdfast status` on a small board must not load the whole agent first.
  */
 import { HoldfastError, messageOf } from "../core/errors.ts";
+import { nearestName } from "../core/nearest.ts";
 import { UsageError } from "./arguments.ts";
 import type { Command, Io } from "./command.ts";
 
@@ -98,29 +99,4 @@ function isParseError(error: unknown): boolean {
     "code" in error &&
     String(error.code).startsWith("ERR_PARSE_ARGS_")
   );
-}
-
-/** The name with the fewest edits, if that is a slip and not another word. */
-function nearestName(wrong: string, names: readonly string[]): string | undefined {
-  const ranked = names
-    .map((name) => ({ name, edits: editsBetween(wrong, name) }))
-    .sort((a, b) => a.edits - b.edits);
-  const [best] = ranked;
-  return best !== undefined && best.edits <= Math.max(1, Math.floor(wrong.length / 3))
-    ? best.name
-    : undefined;
-}
-
-/** Levenshtein's distance: insertions, deletions and replacements of one letter. */
-function editsBetween(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i += 1) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j += 1) {
-      const replace = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replace, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

@@ -6,7 +6,6 @@
  */
 import {
   array,
-  coerce,
   defaulted,
   define,
   dynamic,
@@ -14,11 +13,12 @@ import {
   optional as optionalStruct,
   record,
   refine,
-  unknown,
+  type as looseObject,
   type Struct,
 } from "superstruct";
+import { quantity, secretStruct } from "./field-structs.ts";
 import { parseDuration, parseSize } from "./quantity.ts";
-import { Secret, type SecretSource } from "./secret.ts";
+import type { Secret } from "./secret.ts";
 
 // superstruct's second parameter describes its own schema; nothing here reads it.
 // oxlint-disable-next-line typescript/no-explicit-any
@@ -42,6 +42,9 @@ export interface About {
   readonly each?: AnyField;
   /** Alternatives chosen by `type`. */
   readonly kinds?: Readonly<Record<string, AnyField>>;
+  /** Two ways to write it; `choose` tells which one a value is meant to be. */
+  readonly ways?: readonly [AnyField, AnyField];
+  readonly choose?: (value: unknown) => AnyField;
 }
 
 export interface Field<T> {
@@ -156,10 +159,9 @@ export function duration(words: Words & { min?: string; max?: string }): Field<n
   const { min = "0ms", max, ...rest } = words;
   const least = parseDuration(min) ?? 0;
   const most = max === undefined ? Number.POSITIVE_INFINITY : (parseDuration(max) ?? 0);
-  const struct = check<number>("duration", (v) => typeof v === "number" && v >= least && v <= most);
   const bounds = `${min === "0ms" ? "" : `, at least ${min}`}${max === undefined ? "" : `, at most ${max}`}`;
   return make(
-    quantity(struct, parseDuration),
+    quantity(least, most, parseDuration),
     rest,
     `a duration such as 250ms, 5s, 1m or 30d${bounds}`,
     { type: "string", pattern: String.raw`^\d+(\.\d+)?\s*(ms|s|m|h|d)$` },
@@ -170,24 +172,12 @@ export function duration(words: Words & { min?: string; max?: string }): Field<n
 export function size(words: Words & { min?: string }): Field<number> {
   const { min = "0B", ...rest } = words;
   const least = parseSize(min) ?? 0;
-  const struct = check<number>("size", (v) => typeof v === "number" && v >= least);
   return make(
-    quantity(struct, parseSize),
+    quantity(least, Number.POSITIVE_INFINITY, parseSize),
     rest,
     `a size such as 64KiB, 512MiB or 1GiB${min === "0B" ? "" : `, at least ${min}`}`,
     { type: "string", pattern: String.raw`^\d+(\.\d+)?\s*(B|KiB|MiB|GiB|TiB)$` },
   );
-}
-
-/** A string becomes its number; a bare number stays wrong, since its unit would be a guess. */
-function quantity(
-  struct: AnyStruct<number>,
-  parse: (text: string) => number | undefined,
-): AnyStruct<number> {
-  const wrong = Number.NaN;
-  return coerce(struct, unknown(), (v) =>
-    typeof v === "string" ? (parse(v) ?? wrong) : wrong,
-  ) as AnyStruct<number>;
 }
 
 export function url(words: Words & { protocols: readonly string[] }): Field<string> {
@@ -218,25 +208,7 @@ export function listenAddress(words: Words): Field<string> {
 
 /** Text, `{ file: PATH }` or `{ credential: NAME }`. */
 export function secret(words: Words): Field<Secret> {
-  const isSource = (v: unknown): v is Exclude<SecretSource, { text: string }> => {
-    if (typeof v !== "object" || v === null) return false;
-    const entries = Object.entries(v);
-    const [name, value] = entries[0] ?? [];
-    return (
-      entries.length === 1 &&
-      (name === "file" || name === "credential") &&
-      typeof value === "string"
-    );
-  };
-  const struct = coerce(
-    check<Secret>("secret", (v) => v instanceof Secret),
-    unknown(),
-    (v) => {
-      if (typeof v === "string" && v !== "") return new Secret({ text: v });
-      return isSource(v) ? new Secret(v) : v;
-    },
-  ) as AnyStruct<Secret>;
-  const field = make(struct, words, "text, { file: PATH } or { credential: NAME }", {
+  const field = make(secretStruct(), words, "text, { file: PATH } or { credential: NAME }", {
     oneOf: ["file", "credential"]
       .map((name) => ({
         type: "object",
@@ -279,7 +251,10 @@ export function mapOf<T>(
   words: Words & { names?: RegExp },
 ): Field<Readonly<Record<string, T>>> {
   const { names = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/, ...rest } = words;
-  const name = define<string>("name", (v) => typeof v === "string" && names.test(v));
+  const name = define<string>(
+    "name",
+    (v) => typeof v === "string" && names.test(v) && v !== "__proto__",
+  );
   return {
     struct: defaulted(record(name, each.struct), {}),
     about: {
@@ -332,7 +307,8 @@ export function byType<M extends Readonly<Record<string, AnyField>>>(
       ];
     }),
   );
-  const unknownType = object({ type: define<unknown>("kind", () => false) });
+  // Loose: where the kind is not known, no other key can be called wrong.
+  const unknownType = looseObject({ type: define<unknown>("kind", () => false) });
   const struct = dynamic((value) => {
     const type =
       typeof value === "object" && value !== null ? (value as { type?: unknown }).type : undefined;
@@ -374,10 +350,9 @@ export function either<A, B>(
   isFirst: (value: unknown) => boolean,
   words: Words,
 ): Field<A | B> {
-  const struct = dynamic(
-    (value) => (isFirst(value) ? first.struct : second.struct) as AnyStruct<unknown>,
-  );
-  return make(
+  const choose = (value: unknown): AnyField => (isFirst(value) ? first : second);
+  const struct = dynamic((value) => choose(value).struct as AnyStruct<unknown>);
+  const field = make(
     struct as unknown as AnyStruct<A | B>,
     words,
     `${first.about.allowed}, or ${second.about.allowed}`,
@@ -385,6 +360,7 @@ export function either<A, B>(
       anyOf: [schemaOf(first), schemaOf(second)],
     },
   );
+  return { ...field, about: { ...field.about, ways: [first, second], choose } };
 }
 
 function schemaOf(field: AnyField): JsonSchema {
