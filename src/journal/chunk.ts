@@ -2,7 +2,7 @@
  * How events lie on disk: what one commit adds to one stream is one chunk, a blob that is never rewritten.
  *
  *   chunk   = header (48 bytes, little endian), body
- *   header  = magic u16 · version u8 · flags u8 · CRC32 u32 of all that follows · count u32 · epoch u32 · boot u32 ·
+ *   header  = magic u16 · version u8 · flags u8 · CRC32 u32 of all else · count u32 · epoch u32 · boot u32 ·
  *             raw body length u32 · first seq u64 · wall base f64 ms · monotone base f64 ms
  *   flags   = compression (2 bits: none, deflate, zstd) · encoding (2 bits: sections) · clock quality (2 bits)
  *   body    = sections, perhaps compressed as a whole
@@ -161,8 +161,13 @@ export function sealChunk(sections: readonly Uint8Array[], head: Omit<ChunkHead,
   chunk.writeBigUInt64LE(BigInt(head.first), 24);
   first.copy(chunk, 32, 4, sectionHeadBytes);
   chunk.set(body, headerBytes);
-  chunk.writeUInt32LE(crc32(chunk.subarray(8)), 4);
+  chunk.writeUInt32LE(checksum(chunk), 4);
   return chunk;
+}
+
+/** Of everything but the checksum itself. */
+function checksum(chunk: Buffer): number {
+  return crc32(chunk.subarray(8), crc32(chunk.subarray(0, 4)));
 }
 
 /** How many events a section holds. */
@@ -176,7 +181,7 @@ export function openChunk(
 ): { head: ChunkHead; body: Uint8Array<ArrayBuffer> } | null {
   if (chunk.length < headerBytes || chunk.readUInt16LE(0) !== magic || chunk[2] !== version)
     return null;
-  if (crc32(chunk.subarray(8)) !== chunk.readUInt32LE(4)) return null;
+  if (checksum(chunk) !== chunk.readUInt32LE(4)) return null;
   const flags = chunk[3] ?? 0;
   const compression = compressions[flags & 3];
   const clock = qualities[(flags >> 4) & 3];

@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { decodeSections, openChunk, sealChunk, SectionEncoder } from "../../src/journal/chunk.ts";
+import { event } from "../support/test-journal.ts";
+
+const head = { first: 7, epoch: 1, boot: 1, clock: "synced" } as const;
+const context = { stream: "s", epoch: "e", clock: "synced", first: 7, bootOffsetMs: null } as const;
+
+function section(...events: Parameters<SectionEncoder["add"]>[0][]): Uint8Array<ArrayBuffer> {
+  const encoder = new SectionEncoder(1_780_000_000_000, 5000);
+  for (const one of events) encoder.add(one);
+  return encoder.finish();
+}
+
+test("openChunk() gives back what sealChunk() was given, over several sections", () => {
+  const topic = Object.freeze({ topic: "a/b", device: "a" });
+  const events = [
+    event('{"a":1}', { headers: topic, key: "a" }),
+    event(Buffer.from([0, 255, 128]), { headers: topic, key: "", time: 5 }),
+    event("", { key: "ключ", receivedAt: 1_779_999_999_000 }),
+    event("x".repeat(100_000), { headers: { __proto__x: "1", "": "ü" } }),
+  ];
+  const chunk = sealChunk([section(...events.slice(0, 2)), section(...events.slice(2))], head);
+  const opened = openChunk(chunk);
+  assert.deepEqual(opened?.head, { ...head, count: 4 });
+  const decoded = decodeSections(opened?.body ?? new Uint8Array(), context);
+  const seen = decoded.map(({ key, time, receivedAt, headers, payload }) => ({
+    ...{ key, time, receivedAt, headers },
+    payload: Buffer.from(payload),
+  }));
+  assert.deepEqual(
+    seen,
+    events.map((one) => ({ ...one, payload: Buffer.from(one.payload) })),
+  );
+  assert.deepEqual(
+    decoded.map(({ seq }) => seq),
+    [7, 8, 9, 10],
+  );
+  assert.equal(decoded[0]?.headers, decoded[1]?.headers, "repeated headers are one object");
+});
+
+test("openChunk() refuses a chunk in which any one bit was flipped", () => {
+  const chunk = sealChunk([section(event("hello"), event("world"))], head);
+  for (let bit = 0; bit < chunk.length * 8; bit++) {
+    const damaged = Buffer.from(chunk);
+    damaged[bit >> 3] = (damaged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+    assert.equal(openChunk(damaged), null, `bit ${bit}`);
+  }
+  for (let length = 0; length < chunk.length; length++) {
+    assert.equal(openChunk(chunk.subarray(0, length)), null, `cut to ${length}`);
+  }
+});
+
+test("sealChunk() compresses only where that makes it smaller", () => {
+  const repeated = Array.from({ length: 100 }, (_, n) => event(`{"device":"d1","n":${n}}`));
+  const plain = section(...repeated);
+  assert.ok(sealChunk([plain], head).length < plain.length / 4);
+  const noise = section(event(crypto.getRandomValues(new Uint8Array(1000))));
+  assert.equal(sealChunk([noise], head).length, 48 + noise.length);
+});
+
+test("decodeSections() puts receipt times before the first sync right, and leaves the payload's times", () => {
+  const encoder = new SectionEncoder(1000, 5000);
+  encoder.add(event("received", { time: 1500, receivedAt: 1500 }));
+  encoder.add(event("sender's", { time: 99, receivedAt: 1600 }));
+  const late = { ...context, clock: "unsynced", bootOffsetMs: 1_780_000_000_000 } as const;
+  const [first, second] = decodeSections(encoder.finish(), late);
+  // Taken 500 ms after the section began, which was 5,000 ms after boot.
+  assert.equal(first?.receivedAt, 1_780_000_005_500);
+  assert.equal(first?.time, first?.receivedAt);
+  assert.equal(first?.clock, "synced");
+  assert.equal(second?.time, 99);
+  const unknown = decodeSections(encoder.finish(), { ...late, bootOffsetMs: null });
+  assert.equal(unknown[0]?.receivedAt, 1500);
+  assert.equal(unknown[0]?.clock, "unsynced");
+});

@@ -1,0 +1,81 @@
+/** A real journal in a folder of the test's own. */
+import type { TestContext } from "node:test";
+import { join } from "node:path";
+import type { Clock } from "../../src/core/clock.ts";
+import type { NewEvent } from "../../src/core/event.ts";
+import { noHeaders } from "../../src/core/event.ts";
+import type { GroupDeclaration, Journal } from "../../src/journal/journal.ts";
+import { createJournal, type JournalSetup } from "../../src/journal/thread.ts";
+import { recordingContext, type RecordingContext } from "./recording-context.ts";
+import { tempDir } from "./temp-dir.ts";
+
+export interface JournalOptions {
+  readonly folder?: string;
+  readonly groups?: readonly GroupDeclaration[];
+  readonly linger?: number;
+  readonly maxBytes?: number;
+  readonly onFull?: "drop-oldest" | "reject";
+  readonly durability?: "power-loss" | "crash";
+  readonly maxAge?: number;
+  readonly streams?: JournalSetup["streams"];
+  readonly board?: string | null;
+  readonly clock?: Clock;
+}
+
+export interface TestJournal {
+  readonly journal: Journal;
+  readonly context: RecordingContext;
+  readonly folder: string;
+  readonly path: string;
+}
+
+export async function openJournal(
+  test: TestContext,
+  options: JournalOptions = {},
+): Promise<TestJournal> {
+  const folder = options.folder ?? tempDir(test);
+  const path = join(folder, "journal.db");
+  const context = recordingContext("journal", options.clock);
+  const journal = createJournal(context, {
+    settings: {
+      path,
+      durability: options.durability ?? "power-loss",
+      linger: options.linger ?? 5,
+      maxBytes: options.maxBytes ?? 64 * 1024 * 1024,
+      maxAge: options.maxAge ?? 30 * 86_400_000,
+      onFull: options.onFull ?? "drop-oldest",
+    },
+    path,
+    device: "board-1",
+    board: options.board ?? null,
+    streams: options.streams ?? new Map(),
+    onFatal: (error) => {
+      throw error;
+    },
+  });
+  test.after(() => journal.close());
+  await journal.open(options.groups ?? []);
+  return { journal, context, folder, path };
+}
+
+export function event(payload: string | Uint8Array, more: Partial<NewEvent> = {}): NewEvent {
+  const time = 1_780_000_000_000;
+  const bytes = typeof payload === "string" ? Buffer.from(payload) : payload;
+  return { key: null, time, receivedAt: time, headers: noHeaders, payload: bytes, ...more };
+}
+
+/** Appends and resolves when it is on disk. */
+export function append(journal: Journal, stream: string, one: NewEvent): Promise<void> {
+  return new Promise((resolve) => journal.append(stream, one, resolve));
+}
+
+export async function texts(journal: Journal, stream: string, after = 0): Promise<string[]> {
+  const found: string[] = [];
+  let position = after;
+  for (;;) {
+    const { events } = await journal.read(stream, position, 1000, 1 << 20);
+    if (events.length === 0) return found;
+    for (const { payload } of events) found.push(Buffer.from(payload).toString());
+    position = events.at(-1)?.seq ?? position;
+  }
+}
