@@ -1,0 +1,300 @@
+/**
+ * The only place where parts are put together, inner to outer: what is opened last (the sources) is closed first,
+ * so that nothing comes in that could not be made durable any more.
+ *
+ * Stopping has 5 s: sources acknowledge what settles, processors and sinks end or abort what is in flight, the
+ * journal commits what is left and closes. What is cut off there is not lost: every cursor stands where it was
+ * confirmed.
+ */
+import { dirname, resolve } from "node:path";
+import type { Config } from "./config/config.ts";
+import { stateFolder } from "./config/built-in.ts";
+import { HoldfastError, messageOf } from "./core/errors.ts";
+import type { PayloadFormat } from "./core/event.ts";
+import { createDelivery } from "./flow/deliver.ts";
+import { createIntake } from "./flow/ingest.ts";
+import type { StreamRules } from "./flow/admit.ts";
+import { createProcessing } from "./flow/process.ts";
+import { createProjection } from "./flow/project.ts";
+import { createAdmin } from "./host/admin.ts";
+import { boardSerial, defaultDeviceId } from "./host/board.ts";
+import { createDiskWatch } from "./host/disk.ts";
+import { createHttpServer } from "./host/http.ts";
+import { parseListen } from "./host/listen.ts";
+import { statusRoutes } from "./host/status.ts";
+import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
+import { createJournal, type JournalSetup } from "./journal/thread.ts";
+import type { GroupDeclaration, Journal } from "./journal/journal.ts";
+import { loadHandler } from "./processor/handler.ts";
+import { createStep } from "./processor/kinds.ts";
+import { sinkKinds } from "./sink/kinds.ts";
+import { sourceKinds } from "./source/kinds.ts";
+import type { Source } from "./source/source.ts";
+import { MemoryBackend } from "./stream/memory.ts";
+import { compileStream, defaultStreamOptions } from "./stream/schema.ts";
+
+export interface Agent {
+  /** Addresses in use. */
+  readonly listens: { readonly http: string; readonly admin: string };
+  /** Stops within 5 s. May be called twice. */
+  close(): Promise<void>;
+}
+
+export interface AgentSetup {
+  readonly version: string;
+  /** Handler paths are relative to its folder; left out: to the working directory. */
+  readonly configFile?: string;
+  /** The journal cannot go on: the process must end. */
+  readonly onFatal: (error: HoldfastError) => void;
+  /** Planted faults for the tests of the proofs. */
+  readonly journalFault?: JournalSetup["fault"];
+}
+
+/** How long sources may wait for what they accepted, and processors and sinks for what is in flight, ms. */
+const graceMs = 1_500;
+
+interface Opened {
+  readonly config: Config;
+  readonly surroundings: Surroundings;
+  readonly journal: Journal;
+  readonly stack: AsyncDisposableStack;
+  readonly rules: (stream: string) => StreamRules;
+  readonly formats: ReadonlyMap<string, PayloadFormat>;
+}
+
+export async function openAgent(config: Config, setup: AgentSetup): Promise<Agent> {
+  const stack = new AsyncDisposableStack();
+  try {
+    return await assemble(config, setup, stack);
+  } catch (error) {
+    await stack.disposeAsync();
+    throw error;
+  }
+}
+
+async function assemble(
+  config: Config,
+  setup: AgentSetup,
+  stack: AsyncDisposableStack,
+): Promise<Agent> {
+  let ready = false;
+  let journal: Journal | undefined;
+  const device = config.device.id ?? defaultDeviceId();
+  const surroundings = stack.use(
+    await openSurroundings({
+      level: config.log.level,
+      version: setup.version,
+      device: () => journal?.identity().device ?? device,
+      clockWaitMs: config.clock.wait,
+      random: Math.random,
+    }),
+  );
+  const { context, clock, health, metrics, log } = surroundings;
+  // Health answers from the first moment: a technician must see that the journal is being opened.
+  const http = createHttpServer({
+    log,
+    listen: parseListen(config.http.listen),
+    routes: statusRoutes({ clock, health, metrics, isReady: () => ready }),
+  });
+  stack.defer(() => http.close());
+  await http.open();
+
+  journal = await openJournal(config, setup, surroundings, device, stack);
+  const rules = rulesOf(config);
+  const formats = new Map(
+    streamsOf(config).map((stream): [string, PayloadFormat] => [stream, rules(stream).format]),
+  );
+  const admin = createAdmin({
+    context: context("agent", "admin"),
+    journal,
+    health,
+    formats,
+    listen: config.admin.listen,
+    version: setup.version,
+    ...(config.admin.token !== undefined && { token: config.admin.token }),
+  });
+  stack.defer(() => admin.close());
+  await admin.open();
+
+  const opened: Opened = { config, surroundings, journal, stack, rules, formats };
+  startSinks(opened);
+  await startProcessors(opened, setup);
+  await openSources(opened);
+  stack.defer(() => {
+    ready = false;
+  });
+  ready = true;
+  log.info("The agent is ready", {
+    device: journal.identity().device,
+    epoch: journal.identity().epoch,
+  });
+  return {
+    listens: { http: http.address(), admin: admin.address() },
+    close: () => stack.disposeAsync(),
+  };
+}
+
+async function openJournal(
+  config: Config,
+  setup: AgentSetup,
+  surroundings: Surroundings,
+  device: string,
+  stack: AsyncDisposableStack,
+): Promise<Journal> {
+  const path = config.journal.path ?? `${stateFolder()}/journal.db`;
+  const disk = createDiskWatch({
+    context: surroundings.context("agent", "disk"),
+    folder: dirname(resolve(path)),
+  });
+  const journal = createJournal(surroundings.context("agent", "journal"), {
+    settings: config.journal,
+    path,
+    device,
+    board: boardSerial(),
+    streams: new Map(
+      Object.entries(config.streams).map(([name, { linger, maxBytes, maxAge }]) => [
+        name,
+        {
+          ...(linger !== undefined && { lingerMs: linger }),
+          ...(maxBytes !== undefined && { maxBytes }),
+          ...(maxAge !== undefined && { maxAgeMs: maxAge }),
+        },
+      ]),
+    ),
+    onFatal: setup.onFatal,
+    ...(setup.journalFault !== undefined && { fault: setup.journalFault }),
+  });
+  stack.defer(() => journal.close());
+  await journal.open(groupsOf(config));
+  const fixed = journal.identity().device;
+  if (config.device.id !== undefined && fixed !== config.device.id) {
+    surroundings.log.warn(
+      `device.id ${config.device.id} is not used: the journal was made by ${fixed}, and its events carry that name`,
+    );
+  }
+  stack.defer(() => disk.stop());
+  await disk.start();
+  return journal;
+}
+
+function groupsOf(config: Config): GroupDeclaration[] {
+  return [
+    ...Object.entries(config.processors).map(([group, { from }]) => ({
+      group,
+      streams: listOf(from),
+    })),
+    ...Object.entries(config.sinks).map(([group, { from }]) => ({ group, streams: from })),
+  ];
+}
+
+function listOf(from: string | readonly string[]): readonly string[] {
+  return typeof from === "string" ? [from] : from;
+}
+
+/** Every stream that the configuration names anywhere. */
+function streamsOf(config: Config): string[] {
+  return [
+    ...new Set([
+      ...Object.keys(config.streams),
+      ...Object.values(config.sources).map(({ stream }) => stream),
+      ...groupsOf(config).flatMap(({ streams }) => streams),
+      ...Object.values(config.processors).flatMap(({ to }) => (to === undefined ? [] : [to])),
+    ]),
+  ];
+}
+
+/** A stream that is not declared has the declaration's defaults. */
+function rulesOf(config: Config): (stream: string) => StreamRules {
+  const compiled = new Map<string, StreamRules>();
+  return (stream) => {
+    let rules = compiled.get(stream);
+    if (rules === undefined) {
+      rules = compileStream(stream, config.streams[stream] ?? defaultStreamOptions());
+      compiled.set(stream, rules);
+    }
+    return rules;
+  };
+}
+
+function startSinks({ config, surroundings, journal, stack, formats }: Opened): void {
+  const { device } = journal.identity();
+  for (const [name, options] of Object.entries(config.sinks)) {
+    const context = surroundings.context("sink", name);
+    const sink = sinkKinds[options.type].create(context, options as never, { device });
+    const delivery = createDelivery({
+      context,
+      journal,
+      sink,
+      streams: options.from,
+      formats,
+      device,
+    });
+    stack.defer(() => delivery.stop(graceMs));
+    delivery.start();
+  }
+}
+
+async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void> {
+  const { config, surroundings, journal, stack, rules } = opened;
+  const processors = Object.entries(config.processors);
+  const planeContext = surroundings.context("agent", "plane");
+  const plane = new MemoryBackend({ clock: surroundings.clock });
+  stack.defer(() => plane.close());
+  await plane.open();
+  surroundings.metrics.gauge("holdfast_plane_connected", {}).set(1);
+  const streams = [...new Set(processors.flatMap(([, { from }]) => listOf(from)))];
+  const projection = createProjection({ context: planeContext, journal, plane, streams });
+  stack.defer(() => projection.stop());
+  projection.start();
+  const baseDir = setup.configFile === undefined ? "." : dirname(resolve(setup.configFile));
+  for (const [name, options] of processors) {
+    const { retry, onFailure } = options;
+    const processing = createProcessing({
+      context: surroundings.context("processor", name),
+      journal,
+      plane,
+      from: listOf(options.from),
+      ...(options.to !== undefined && { to: options.to }),
+      steps: options.steps.map(createStep),
+      ...(options.handler !== undefined && {
+        handler: await loadHandler(options.handler, baseDir),
+      }),
+      rulesOf: rules,
+      batch: { max: options.batch.max, waitMs: options.batch.wait },
+      timeoutMs: options.timeout,
+      order: options.order,
+      policy: {
+        attempts: retry.attempts,
+        baseMs: retry.backoff,
+        maxMs: retry.maxBackoff,
+        onFailure,
+      },
+      onFatal: (error) => setup.onFatal(asFatal(error)),
+    });
+    stack.defer(() => processing.stop(graceMs));
+    processing.start();
+  }
+}
+
+function asFatal(error: unknown): HoldfastError {
+  if (error instanceof HoldfastError) return error;
+  return new HoldfastError("JOURNAL_UNAVAILABLE", `A processor cannot go on: ${messageOf(error)}`, {
+    cause: error,
+  });
+}
+
+/** Opened last, closed first, all at once: the grace counts for all of them together. */
+async function openSources({ config, surroundings, journal, stack, rules }: Opened): Promise<void> {
+  const { device } = journal.identity();
+  const sources: Source[] = [];
+  stack.defer(async () => {
+    await Promise.all(sources.map((source) => source.close(graceMs)));
+  });
+  for (const [name, options] of Object.entries(config.sources)) {
+    const context = surroundings.context("source", name);
+    const source = sourceKinds[options.type].create(context, options as never, { device });
+    sources.push(source);
+    const { stream } = options;
+    await source.open(createIntake({ context, journal, stream, rules: rules(stream) }));
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * kill -9 of a real agent at random moments under load, again and again; then everything that was acknowledged
+ * must be in the file sink.
+ *
+ * `through: "mosquitto"`: a publisher fills Debian's mosquitto at full speed and the agent takes from there; what
+ * mosquitto handed over and the agent acknowledged is gone from mosquitto, so a lost acknowledged message shows
+ * as a hole. `through: "broker"`: the publisher talks to the agent's embedded broker and resends (with the DUP
+ * flag) what was not acknowledged when the connection broke.
+ *
+ * Every message carries a number `n`, 0 to count − 1, published in order.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { readArchive, type Envelope } from "../support/archive.ts";
+import { childAgent, type ChildAgent } from "../support/child-agent.ts";
+import { freePort, startMosquitto, type Mosquitto } from "../support/mosquitto.ts";
+import { startPublisher, type Publisher } from "../support/publishing.ts";
+import { until } from "../support/until.ts";
+
+export interface KillPlan {
+  readonly folder: string;
+  readonly through: "mosquitto" | "broker";
+  readonly qos: 1 | 2;
+  readonly kills: number;
+  readonly count: number;
+  readonly seed: number;
+  /** Messages a second, so that the load lasts as long as the kills. */
+  readonly rate: number;
+  /** Planted fault: acknowledge before the commit. */
+  readonly nodeFlags?: string[];
+}
+
+export interface KillReport {
+  readonly published: number;
+  readonly delivered: number;
+  readonly missing: number;
+  /** There twice without the `dup` header. */
+  readonly unmarkedRepeats: number;
+  readonly markedRepeats: number;
+  readonly outOfOrder: number;
+  /** Places where seq does not follow seq. */
+  readonly gaps: number;
+  readonly kills: number;
+  readonly seconds: number;
+}
+
+/** Mulberry32: small, and the same numbers for the same seed everywhere. */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+export async function killRun(plan: KillPlan): Promise<KillReport> {
+  const began = performance.now();
+  const random = seeded(plan.seed);
+  const archive = join(plan.folder, "archive");
+  let broker: Mosquitto | undefined;
+  let publisher: Publisher | undefined;
+  let agent: ChildAgent | undefined;
+  try {
+    const port = await freePort();
+    if (plan.through === "mosquitto") {
+      broker = await startMosquitto(plan.folder, "max_inflight_messages 1000\n", port);
+    }
+    agent = await childAgent(plan.folder, configuration(plan, port, archive), {
+      ...(plan.nodeFlags && { nodeFlags: plan.nodeFlags }),
+    });
+    await agent.start();
+    if (broker !== undefined) await untilConnected(agent);
+    publisher = startPublisher({
+      url: `mqtt://127.0.0.1:${port}`,
+      topic: "load/d1",
+      count: plan.count,
+      qos: plan.qos,
+      window: 500,
+      rate: plan.rate,
+      resilient: true,
+    });
+    for (let kill = 0; kill < plan.kills; kill++) {
+      await delay(50 + random() * 600);
+      await agent.kill();
+      await agent.start();
+    }
+    const published = await publisher.done;
+    await until(
+      "everything to reach the file sink",
+      () => new Set(readArchive(archive, "load").map((line) => line.payload["n"])).size >= plan.count,
+      60_000,
+    ).catch(() => undefined);
+    await agent.stop();
+    const found = readArchive(archive, "load");
+    const seconds = (performance.now() - began) / 1000;
+    return { ...judge(found, plan.count), published, kills: plan.kills, seconds };
+  } finally {
+    if (agent !== undefined) writeFileSync(join(plan.folder, "agent.log"), agent.output());
+    await publisher?.end();
+    await agent?.kill();
+    await broker?.kill();
+  }
+}
+
+type Verdict = Omit<KillReport, "published" | "kills" | "seconds">;
+
+/** Exported so that a test can see it go red. */
+export function judge(found: readonly Envelope[], count: number): Verdict {
+  const seen = new Uint8Array(count);
+  let [unmarkedRepeats, markedRepeats, outOfOrder, gaps] = [0, 0, 0, 0];
+  let newest = -1;
+  let seq = (found[0]?.seq ?? 1) - 1;
+  for (const line of found) {
+    const n = Number(line.payload["n"]);
+    if (line.seq !== seq + 1) gaps++;
+    seq = line.seq;
+    if (seen[n] !== 0) {
+      if (line.headers["dup"] === undefined) unmarkedRepeats++;
+      else markedRepeats++;
+      continue;
+    }
+    if (n < newest) outOfOrder++;
+    newest = Math.max(newest, n);
+    seen[n] = 1;
+  }
+  const delivered = seen.reduce((sum, one) => sum + one, 0);
+  return { delivered, missing: count - delivered, unmarkedRepeats, markedRepeats, outOfOrder, gaps };
+}
+
+function configuration(plan: KillPlan, port: number, archive: string): string {
+  const source =
+    plan.through === "mosquitto"
+      ? `{ type: mqtt, url: "mqtt://127.0.0.1:${port}", topics: ["load/{device}"], qos: ${plan.qos}, stream: load }`
+      : `{ type: broker, listen: "127.0.0.1:${port}", topics: ["load/{device}"], stream: load }`;
+  return `
+sources:
+  load: ${source}
+streams:
+  load: { linger: 50ms }
+sinks:
+  archive: { type: file, path: ${archive}, from: [load], maxFileBytes: 2MiB }
+`;
+}
+
+async function untilConnected(agent: ChildAgent): Promise<void> {
+  await until("the source to be connected", async () =>
+    (await agent.metrics()).includes('holdfast_source_connected{source="load"} 1'),
+  );
+}
