@@ -199,6 +199,8 @@ test("createProcessing() stands still when the retry rows are at their bound, un
   let isMended = false;
   const line = new ProcessingLine({
     order: "none",
+    // 1,000 is no multiple of it: the bound falls within a batch.
+    batch: { max: 30, waitMs: 100 },
     policy: { attempts: 1, baseMs: 1000, maxMs: 5000, onFailure: "block" },
     handler: picky(() => !isMended),
   }).start();
@@ -303,6 +305,29 @@ test("createProcessing() stops for good when a handler says that it cannot go on
   assert.deepEqual(numbers(line), [1, 2]);
   assert.equal(line.cursor(), 2);
   assert.equal(line.context.now().status, "failing");
+  await line.stop();
+});
+
+test("createProcessing() goes on within a batch that ended early, and fails only the event that hangs", async () => {
+  const line = new ProcessingLine({
+    timeoutMs: 500,
+    policy: { attempts: 1, baseMs: 1000, maxMs: 5000, onFailure: "dead-letter" },
+    handler: (event) => (numberOf(event) === 20 ? new Promise(() => undefined) : event.payload),
+  });
+  for (let n = 1; n <= 40; n++) line.put({ n });
+  await line.until("the events", () => line.disk.head("in") === 40);
+  line.start();
+  await line.drained();
+  assert.deepEqual(
+    numbers(line),
+    upTo(40).filter((n) => n !== 20),
+  );
+  assert.deepEqual(
+    line.disk.letters.map(({ seq, code }) => [seq, code]),
+    [[20, "HANDLER_TIMEOUT"]],
+  );
+  assert.ok(!line.context.lines.some(({ message }) => message.startsWith("Cursors have moved")));
+  assert.equal(line.disk.units.length, 3);
   await line.stop();
 });
 

@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { setImmediate as turn } from "node:timers/promises";
+import { test } from "node:test";
+import { HoldfastError } from "../../src/core/errors.ts";
+import type { StoredEvent } from "../../src/core/event.ts";
+import { createProjection } from "../../src/flow/project.ts";
+import { MemoryBackend } from "../../src/stream/memory.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+import { MortalJournal } from "../support/mortal-journal.ts";
+import { jsonEvent } from "../support/processing-line.ts";
+import { recordingContext } from "../support/recording-context.ts";
+
+function bench() {
+  const clock = new FakeClock();
+  const context = recordingContext("plane", clock);
+  const journal = new MortalJournal();
+  const plane = new MemoryBackend({ clock });
+  const projection = createProjection({ context, journal, plane, streams: ["in", "also"] });
+  return { clock, context, journal, plane, projection };
+}
+
+async function settle(): Promise<void> {
+  for (let turns = 0; turns < 50; turns++) await turn();
+}
+
+const seqs = (found: readonly StoredEvent[] | "behind"): number[] | "behind" =>
+  found === "behind" ? found : found.map(({ seq }) => seq);
+
+function put(journal: MortalJournal, stream: string, count: number): void {
+  for (let n = 0; n < count; n++) journal.append(stream, jsonEvent({ n }), () => undefined);
+}
+
+test("createProjection() gives the plane what is committed after it started, of the streams it was told", async () => {
+  const { journal, plane, projection } = bench();
+  put(journal, "in", 3);
+  await settle();
+  projection.start();
+  await plane.attach("in", "g", 3);
+  await plane.attach("also", "g", 0);
+  put(journal, "in", 2);
+  put(journal, "also", 1);
+  put(journal, "other", 5);
+  await settle();
+  const signal = new AbortController().signal;
+  assert.deepEqual(seqs(await plane.read("in", "g", 10, 0, signal)), [4, 5]);
+  assert.deepEqual(seqs(await plane.read("also", "g", 10, 0, signal)), [1]);
+  assert.equal(plane.held().events, 3);
+  await projection.stop();
+  await projection.stop();
+  assert.equal(journal.listeners, 0);
+});
+
+test("createProjection() reads pages of at most 1,024 events, and leaves out what the plane could not hold", async () => {
+  const { journal, plane, projection } = bench();
+  projection.start();
+  put(journal, "in", 12_000);
+  await settle();
+  assert.equal(journal.largestRead, 1024);
+  assert.equal(plane.held().events, 10_000);
+  await plane.attach("in", "g", 1999);
+  assert.equal(await plane.read("in", "g", 10, 0, new AbortController().signal), "behind");
+  await projection.stop();
+});
+
+test("createProjection() says when it cannot read, tries again, and heals", async () => {
+  const { clock, context, journal, plane, projection } = bench();
+  projection.start();
+  const refusal = new HoldfastError("JOURNAL_DISK", "Cannot read: I/O error");
+  journal.readFailures.push(refusal, refusal);
+  put(journal, "in", 3);
+  await settle();
+  assert.equal(context.now().status, "degraded");
+  for (let time = 0; time < 5; time++) {
+    clock.advance(1000);
+    await settle();
+  }
+  assert.equal(plane.held().events, 3);
+  assert.equal(context.now().status, "ok");
+  await projection.stop();
+  assert.equal(clock.waiting, 0);
+});
