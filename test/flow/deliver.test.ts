@@ -87,7 +87,7 @@ test("a batch has at most batchEventsMax events and batchBytesMax bytes, and no 
   const scene = new Scene(t);
   const gate = Promise.withResolvers<void>();
   scene.sink.gate = gate.promise;
-  scene.journal.append("readings", 1600);
+  scene.journal.append("readings", 3 * batchEventsMax);
   scene.journal.append("readings", 20, { payload: Buffer.alloc(64 * 1024, 0x20) });
   scene.delivery.start();
   await scene.settle();
@@ -97,7 +97,7 @@ test("a batch has at most batchEventsMax events and batchBytesMax bytes, and no 
     [1, batchEventsMax, batchEventsMax],
   );
   gate.resolve();
-  await scene.delivered(1620);
+  await scene.delivered(3 * batchEventsMax + 20);
   for (const { events } of scene.sink.batches) {
     const bytes = events.reduce((sum, event) => sum + event.payload.length, 0);
     assert.ok(events.length <= batchEventsMax && bytes <= batchBytesMax);
@@ -223,8 +223,9 @@ test("refused events become dead letters in one unit with the cursor that passes
 
 test("nothing more is sent until dead letters are durable, also behind a cursor that rides along", async (t) => {
   const scene = new Scene(t);
-  scene.journal.append("readings", 600);
-  scene.sink.fate = (event) => (event.seq === 600 ? "refuse" : "take");
+  const last = batchEventsMax + 88;
+  scene.journal.append("readings", last);
+  scene.sink.fate = (event) => (event.seq === last ? "refuse" : "take");
   scene.delivery.start();
   // The first batch's cursor is idle and waits for company; the second batch has a dead letter.
   scene.journal.hold();
@@ -233,7 +234,7 @@ test("nothing more is sent until dead letters are durable, also behind a cursor 
   await scene.settle();
   assert.equal(scene.sink.batches.length, 2);
   scene.journal.land();
-  await scene.delivered(609);
+  await scene.delivered(last + 9);
   assert.equal(scene.journal.deadLetters.length, 1);
 });
 
@@ -370,10 +371,10 @@ test("a journal that cannot be read is tried again like a far side that is away"
 
 test("no stream of a sink starves behind another", async (t) => {
   const scene = new Scene(t, ["alarms", "readings"]);
-  scene.journal.append("readings", 512);
-  scene.journal.append("alarms", 512 * 30);
+  scene.journal.append("readings", batchEventsMax);
+  scene.journal.append("alarms", batchEventsMax * 15);
   scene.delivery.start();
-  await scene.delivered(512 * 31);
+  await scene.delivered(batchEventsMax * 16);
   const at = scene.sink.batches.findIndex((batch) => batch.stream === "readings");
   assert.ok(at > 0 && at <= 9, `readings were batch ${at}`);
 });
@@ -382,7 +383,7 @@ test("stop() lets what is being sent end, sends nothing more, and makes the last
   const scene = new Scene(t);
   const gate = Promise.withResolvers<void>();
   scene.sink.gate = gate.promise;
-  scene.journal.append("readings", 2000);
+  scene.journal.append("readings", 2 * batchEventsMax);
   scene.delivery.start();
   await until("a send", () => scene.sink.inFlight === 1);
   const stopped = scene.delivery.stop(1000);
@@ -390,8 +391,8 @@ test("stop() lets what is being sent end, sends nothing more, and makes the last
   gate.resolve();
   await stopped;
   await scene.delivery.stop(1000);
-  assert.equal(scene.sink.taken.length, 512);
-  assert.equal(scene.journal.cursor("cloud", "readings").seq, 512);
+  assert.equal(scene.sink.taken.length, batchEventsMax);
+  assert.equal(scene.journal.cursor("cloud", "readings").seq, batchEventsMax);
   assert.equal(scene.sink.isOpen, false);
   assert.equal(scene.clock.waiting, 0);
 });

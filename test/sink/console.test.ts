@@ -78,7 +78,7 @@ test("send() cuts a line to the terminal's width, between characters, and looks 
   const { send, lines } = await watched(t, 60);
   await send([storedEvent({ payload: Buffer.from("😀".repeat(300_000)) })]);
   const [line = ""] = lines();
-  assert.equal([...line].length, 60);
+  assert.equal(Array.from(line).length, 60);
   assert.ok(line.endsWith("😀…"));
   assert.equal((await watched(t)).output.columns, undefined);
 });

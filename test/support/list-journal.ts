@@ -2,7 +2,7 @@
  * The part of the journal that the delivery loop uses, as lists in memory: the same rules, no disk, and time to
  * look. A test decides when a commit lands (`hold`, `land`), whether it fails, and what is trimmed.
  */
-import { HoldfastError } from "../../src/core/errors.ts";
+import type { HoldfastError } from "../../src/core/errors.ts";
 import type { NewEvent, StoredEvent } from "../../src/core/event.ts";
 import type {
   Cursor,

@@ -1,0 +1,256 @@
+/** What every sink must do, on the real thing: one body, a row for each kind. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite, test, type TestContext } from "node:test";
+import mqtt from "mqtt";
+import { createDelivery } from "../../src/flow/deliver.ts";
+import { createConsoleSink } from "../../src/sink/console.ts";
+import { createFileSink } from "../../src/sink/file.ts";
+import type { sinkKinds } from "../../src/sink/kinds.ts";
+import { createMqttSink } from "../../src/sink/mqtt.ts";
+import type { Sink } from "../../src/sink/sink.ts";
+import { range, seqsOf } from "../support/archive-names.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+import { ListJournal } from "../support/list-journal.ts";
+import { startMosquitto } from "../support/mosquitto.ts";
+import { recordingContext, type RecordingContext } from "../support/recording-context.ts";
+import { tempDir } from "../support/temp-dir.ts";
+import { until } from "../support/until.ts";
+
+const streams = ["alarms", "readings"];
+
+interface FarSide {
+  create(context: RecordingContext): Sink;
+  /** Seqs that arrived, in order. */
+  seqs(stream: string): number[];
+  /** What it sends on is not confirmed from here on … */
+  goAway(): Promise<void>;
+  /** … to here. */
+  comeBack(): Promise<void>;
+  /** Whether a confirmation that was lost on the way leads to a repetition. */
+  readonly repeats: boolean;
+  /** Whether being away is a failure, or only makes the sink wait. */
+  readonly fails: boolean;
+}
+
+const kinds: Record<keyof typeof sinkKinds, (t: TestContext) => Promise<FarSide>> = {
+  mqtt: mqttBroker,
+  file: folder,
+  console: pipe,
+};
+
+for (const [kind, make] of Object.entries(kinds)) {
+  suite(`sink ${kind}`, () => {
+    test("delivers two streams, each in order, and the cursors follow", async (t) => {
+      const scene = await openScene(t, make);
+      scene.append(3000);
+      await scene.arrived(3000);
+      await scene.stop();
+      for (const stream of streams) {
+        assert.deepEqual(scene.far.seqs(stream), range(1, 3000));
+        assert.equal(scene.journal.cursor("out", stream).seq, 3000);
+      }
+      assert.equal(scene.context.now().status, "ok");
+    });
+
+    test("goes on where it was when its far side has been away: nothing is missing", async (t) => {
+      const scene = await openScene(t, make);
+      scene.append(500);
+      await scene.arrived(500);
+      scene.append(8000);
+      await scene.arrived(1000);
+      await scene.far.goAway();
+      scene.append(500);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      await scene.far.comeBack();
+      await scene.arrived(9000);
+      for (const stream of streams) scene.checkWhole(stream, 9000);
+      const failures = scene.context.reports.filter(({ status }) => status !== "ok").length - 1;
+      assert.equal(failures > 0, scene.far.fails, "it was away for the sink as well");
+      await until("the report", () => scene.context.now().status === "ok");
+    });
+
+    test("a second delivery goes on where the first one stopped", async (t) => {
+      const scene = await openScene(t, make);
+      scene.append(1000);
+      await scene.arrived(1000);
+      await scene.stop();
+      scene.append(1000);
+      scene.start();
+      await scene.arrived(2000);
+      await scene.stop();
+      for (const stream of streams) assert.deepEqual(scene.far.seqs(stream), range(1, 2000));
+    });
+
+    test("close() may be called twice, and before open()", async (t) => {
+      const far = await make(t);
+      const sink = far.create(recordingContext("out", new FakeClock()));
+      await sink.close();
+      const positions = new Map(streams.map((stream) => [stream, { seq: 0, mark: null }]));
+      await sink.open(positions, new AbortController().signal);
+      await sink.close();
+      await sink.close();
+    });
+  });
+}
+
+async function openScene(t: TestContext, make: (t: TestContext) => Promise<FarSide>) {
+  const far = await make(t);
+  const clock = new FakeClock();
+  const context = recordingContext("out", clock);
+  const journal = new ListJournal();
+  const formats = new Map([["readings", "json" as const]]);
+  const begin = () => {
+    const sink = far.create(context);
+    const delivery = createDelivery({ context, journal, sink, streams, formats, device: "box" });
+    delivery.start();
+    t.after(() => delivery.stop(0));
+    return delivery;
+  };
+  let delivery = begin();
+  return {
+    far,
+    context,
+    journal,
+    append: (count: number) => streams.forEach((stream) => journal.append(stream, count)),
+    start: () => (delivery = begin()),
+    stop: () => delivery.stop(1000),
+    /** Until each stream has come to `seq`; time passes meanwhile. */
+    arrived: (seq: number) =>
+      until(`${seq} of each stream; ${context.now().detail}`, () => {
+        clock.advance(500);
+        return streams.every((stream) => far.seqs(stream).includes(seq));
+      }),
+    checkWhole(stream: string, count: number): void {
+      const seqs = far.seqs(stream);
+      const news = seqs.filter((seq, index) => seqs.indexOf(seq) === index);
+      assert.deepEqual(news, range(1, count), "in order, none missing");
+      if (!far.repeats) assert.equal(seqs.length, count, "none twice");
+    },
+  };
+}
+
+/** mosquitto, and a subscriber that is there again before the sink is. */
+async function mqttBroker(t: TestContext): Promise<FarSide> {
+  const broker = await startMosquitto(tempDir(t));
+  t.after(() => broker.kill());
+  const seen = new Map<string, number[]>(streams.map((stream) => [stream, []]));
+  const connect = async () => {
+    const client = await mqtt.connectAsync(broker.url, { protocolVersion: 5, reconnectPeriod: 0 });
+    client.on("message", (topic, payload, { properties }) => {
+      const [, device, stream = ""] = topic.split("/");
+      const user = properties?.userProperties;
+      const seq = Number(user?.["seq"]);
+      assert.deepEqual({ ...user }, { device, stream, epoch: user?.["epoch"], seq: String(seq) });
+      assert.equal(payload.toString(), `{"n":${seq}}`);
+      seen.get(stream)?.push(seq);
+    });
+    // QoS 0: mosquitto has written it to the subscriber before it acknowledges it to us.
+    await client.subscribeAsync("up/#", { qos: 0 });
+    return client;
+  };
+  let subscriber = await connect();
+  t.after(() => subscriber.endAsync(true));
+  return {
+    create: (context) => createMqttSink(context, mqttSettings(broker.url), { device: "box" }),
+    seqs: (stream) => seen.get(stream) ?? [],
+    repeats: true,
+    fails: true,
+    goAway: async () => {
+      await broker.kill();
+      await subscriber.endAsync(true);
+    },
+    comeBack: async () => {
+      await broker.start();
+      subscriber = await connect();
+    },
+  };
+}
+
+function mqttSettings(url: string) {
+  return {
+    from: streams,
+    url,
+    topic: "up/{device}/{stream}",
+    qos: 1,
+    retain: false,
+    username: undefined,
+    password: undefined,
+    clientId: undefined,
+    protocol: "auto",
+    window: 256,
+    ackTimeout: 30_000,
+    tls: { ca: undefined, cert: undefined, key: undefined, verify: true },
+  } as const;
+}
+
+/** An archive whose folder is replaced by a file for a while. */
+async function folder(t: TestContext): Promise<FarSide> {
+  const path = join(tempDir(t), "archive");
+  const away = `${path}.away`;
+  return {
+    create: (context) =>
+      createFileSink(
+        context,
+        {
+          from: streams,
+          path,
+          rotate: 86_400_000,
+          maxFileBytes: 32 * 1024,
+          compress: "gzip",
+          maxBytes: undefined,
+        },
+        { device: "box" },
+      ),
+    seqs: (stream) => seqsOf(path, stream),
+    repeats: false,
+    fails: true,
+    goAway: async () => {
+      renameSync(path, away);
+      writeFileSync(path, "");
+    },
+    comeBack: async () => {
+      rmSync(path);
+      renameSync(away, path);
+    },
+  };
+}
+
+/** A pipe into `cat`, which is stopped for a while: the writer must wait, in no more memory. */
+async function pipe(t: TestContext): Promise<FarSide> {
+  const reader = spawn("cat", { stdio: ["pipe", "pipe", "inherit"] });
+  t.after(async () => {
+    reader.kill("SIGKILL");
+    await once(reader, "exit");
+  });
+  const seen = new Map<string, number[]>(streams.map((stream) => [stream, []]));
+  let rest = "";
+  reader.stdout.on("data", (data: Buffer) => {
+    const lines = (rest + data.toString()).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) {
+      const folded = /^\S+ {2}(\S+) {2}\+[\d,]+ events \(seq (\d+)–(\d+)\), last: \{"n":\3\}$/.exec(
+        line,
+      );
+      const single = /^\S+ {2}(\S+) {2}\{"n":(\d+)\}$/.exec(line);
+      const [, stream = "", first, last] = folded ?? single ?? assert.fail(`Line ${line}`);
+      seen.get(stream)?.push(...range(Number(first), Number(last ?? first)));
+    }
+  });
+  return {
+    create: (context) =>
+      createConsoleSink(
+        context,
+        { from: streams, linesPerSecond: 20 },
+        { device: "box", output: reader.stdin },
+      ),
+    seqs: (stream) => seen.get(stream) ?? [],
+    repeats: false,
+    fails: false,
+    goAway: async () => void reader.kill("SIGSTOP"),
+    comeBack: async () => void reader.kill("SIGCONT"),
+  };
+}
