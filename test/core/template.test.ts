@@ -20,11 +20,12 @@ test("fill() puts each of the event's values in its place", () => {
 });
 
 test("fill() refuses an event that lacks a value, and names it", () => {
+  const keyless = { ...event, key: null };
   for (const [text, lacks] of [
     ["a/{key}", "{key}"],
     ["{header:floor}", "{header:floor}"],
   ] as const) {
-    const refused = compileTemplate(text).fill({ ...event, key: null }, "box");
+    const refused = compileTemplate(text).fill(keyless, "box");
     assert.ok(refused instanceof HoldfastError);
     assert.equal(refused.code, "SINK_REFUSED");
     assert.ok(refused.message.includes(lacks), refused.message);
