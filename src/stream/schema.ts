@@ -144,7 +144,7 @@ export function compileStream(name: string, options: StreamSettings): CompiledSt
       if (options.key === "topic") return headers["topic"] ?? null;
       const found = isJson ? valueAt(value, keyPath) : undefined;
       if (found === undefined || found === null) return null;
-      return typeof found === "object" ? JSON.stringify(found) : String(found as string | number);
+      return typeof found === "object" ? JSON.stringify(found) : String(found);
     },
     timeOf(value, receivedAt) {
       if (timePath === null || !isJson) return receivedAt;
@@ -199,13 +199,13 @@ const typeTests: Readonly<Record<FieldSettings["type"], (value: unknown) => bool
 };
 
 /** Fields of a payload, nested where a path has dots; others may be there too. */
-function structOf(fields: readonly CompiledField[], depth = 0): Struct<unknown> {
+function structOf(fields: readonly CompiledField[], depth = 0): Struct {
   const names = new Map<string, CompiledField[]>();
   for (const field of fields) {
     const name = field.path[depth] ?? "";
     names.set(name, [...(names.get(name) ?? []), field]);
   }
-  const members = [...names].map(([name, members]): [string, Struct<unknown>] => {
+  const members = [...names].map(([name, members]): [string, Struct] => {
     const deeper = members.filter(({ path }) => path.length > depth + 1);
     const own = members.filter(({ path }) => path.length === depth + 1);
     const nested = deeper.length > 0 ? structOf(deeper, depth + 1) : null;
@@ -217,7 +217,7 @@ function structOf(fields: readonly CompiledField[], depth = 0): Struct<unknown> 
     return [name, define<unknown>(name, fits)];
   });
   if (members.length === 0) return unknown();
-  return type(Object.fromEntries(members)) as unknown as Struct<unknown>;
+  return type(Object.fromEntries(members)) as unknown as Struct;
 }
 
 /** The first field that does not fit. */
@@ -318,8 +318,7 @@ function readTime(value: unknown): number | null {
 
 function patternProblem(pattern: string): string | null {
   try {
-    new RegExp(pattern, "u");
-    return null;
+    return new RegExp(pattern, "u") && null;
   } catch {
     return "It is not a regular expression";
   }
