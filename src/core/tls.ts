@@ -46,7 +46,8 @@ export function readTlsClient(settings: TlsClientSettings): TlsClientFiles {
   };
 }
 
-function readPem(path: string): Buffer {
+/** @throws HoldfastError SECRET_UNREADABLE */
+export function readPem(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (cause) {
