@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -70,4 +71,15 @@ test("urlOf() finds on this machine what listens on every interface", () => {
   assert.equal(urlOf("0.0.0.0:8001"), "http://127.0.0.1:8001");
   assert.equal(urlOf("[::]:8001"), "http://[::1]:8001");
   assert.equal(urlOf("unix:/run/a.sock"), "unix:/run/a.sock");
+});
+
+test("connectAdmin() finds address and token in the agent's configuration", async (t) => {
+  const { url } = await servedAdmin(t, { token: "s3cret" });
+  const folder = tempDir(t);
+  writeFileSync(join(folder, "token"), "s3cret\n");
+  const file = join(folder, "agent.yaml");
+  const admin = `admin: { listen: "${new URL(url).host}", token: { file: ${join(folder, "token")} } }`;
+  const source = "sources: { board: { type: system, stream: system } }";
+  writeFileSync(file, `${source}\n${admin}\n`);
+  assert.deepEqual(await (await connectAdmin({ config: file })).get("/groups"), { groups: [] });
 });
