@@ -23,7 +23,7 @@ type TemplateName = (typeof templateNames)[number];
 export interface Template {
   readonly text: string;
   /** The text for one event; SINK_REFUSED when the event lacks a value that the template asks for. */
-  fill(event: StoredEvent, device: string): string | HoldfastError;
+  textFor(event: StoredEvent, device: string): string | HoldfastError;
 }
 
 type Part =
@@ -51,7 +51,7 @@ export function compileTemplate(
     .filter((part) => part !== "");
   return {
     text,
-    fill(event, device) {
+    textFor(event, device) {
       let filled = "";
       for (const part of parts) {
         if (typeof part === "string") {

@@ -186,7 +186,7 @@ class MqttSink implements Sink {
 
   #publish(client: MqttClient, event: StoredEvent, rest: (outcome: Outcome) => void): void {
     const { qos, retain } = this.#options;
-    const topic = this.#topic.fill(event, this.#device);
+    const topic = this.#topic.textFor(event, this.#device);
     if (topic instanceof HoldfastError) return rest(topic);
     const problem = topicProblem(topic);
     if (problem !== null) return rest(new HoldfastError("SINK_REFUSED", problem));

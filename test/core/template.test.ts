@@ -11,21 +11,21 @@ const event = storedEvent({
   headers: { topic: "greenhouse/3/env", room: "north" },
 });
 
-test("fill() puts each of the event's values in its place", () => {
+test("textFor() puts each of the event's values in its place", () => {
   const template = compileTemplate("{device}/{stream}/{seq}/{key}/{topic}/{header:room}/{epoch}!");
   assert.equal(
-    template.fill(event, "box"),
+    template.textFor(event, "box"),
     `box/readings/7/esp-3/greenhouse/3/env/north/${event.epoch}!`,
   );
 });
 
-test("fill() refuses an event that lacks a value, and names it", () => {
+test("textFor() refuses an event that lacks a value, and names it", () => {
   const keyless = { ...event, key: null };
   for (const [text, lacks] of [
     ["a/{key}", "{key}"],
     ["{header:floor}", "{header:floor}"],
   ] as const) {
-    const refused = compileTemplate(text).fill(keyless, "box");
+    const refused = compileTemplate(text).textFor(keyless, "box");
     assert.ok(refused instanceof HoldfastError);
     assert.equal(refused.code, "SINK_REFUSED");
     assert.ok(refused.message.includes(lacks), refused.message);

@@ -1,0 +1,81 @@
+/**
+ * A process to be killed: a real journal, the delivery loop and the file sink, under a stream of events.
+ *
+ *   node test/support/archiving-child.ts FOLDER load|drain
+ *
+ * `load` appends without end and prints `safe N` when N events are on disk. `drain` appends nothing, delivers what
+ * is left, prints `head N`, and ends with 0.
+ */
+import { join } from "node:path";
+import { createDelivery } from "../../src/flow/deliver.ts";
+import { createJournal } from "../../src/journal/thread.ts";
+import { createFileSink } from "../../src/sink/file.ts";
+import { recordingContext } from "./recording-context.ts";
+import { until } from "./until.ts";
+
+const [folder = "", mode] = process.argv.slice(2);
+const stream = "readings";
+const group = "archive";
+const context = recordingContext(group);
+const journal = createJournal(recordingContext("journal"), {
+  settings: {
+    path: join(folder, "journal.db"),
+    durability: "power-loss",
+    linger: 20,
+    maxBytes: 256 * 1024 * 1024,
+    maxAge: 86_400_000,
+    onFull: "reject",
+  },
+  path: join(folder, "journal.db"),
+  device: "box",
+  board: null,
+  streams: new Map(),
+  onFatal: (error) => {
+    throw error;
+  },
+});
+await journal.open([{ group, streams: [stream] }]);
+const sink = createFileSink(
+  context,
+  {
+    from: [stream],
+    path: join(folder, "archive"),
+    rotate: 86_400_000,
+    // Small, so that kills meet rotation and compression as well.
+    maxFileBytes: 64 * 1024,
+    compress: "gzip",
+    maxBytes: undefined,
+  },
+  { device: "box" },
+);
+const delivery = createDelivery({
+  context,
+  journal,
+  sink,
+  streams: [stream],
+  formats: new Map([[stream, "json"]]),
+  device: "box",
+});
+delivery.start();
+const head = (): number => journal.status().streams.get(stream)?.head ?? 0;
+
+if (mode === "load") {
+  let safe = head();
+  for (;;) {
+    for (let count = 0; count < 50 && journal.hasRoom(); count++) {
+      const now = Date.now();
+      const payload = Buffer.from(JSON.stringify({ at: now, count }));
+      journal.append(
+        stream,
+        { key: null, time: now, receivedAt: now, headers: {}, payload },
+        () => safe++,
+      );
+    }
+    process.stdout.write(`safe ${safe}\n`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+await until("all to be delivered", () => delivery.lag().get(stream) === 0, 60_000);
+process.stdout.write(`head ${head()}\n`);
+await delivery.stop(1000);
+await journal.close();
