@@ -76,4 +76,3 @@ export const processorOptions = group(
   },
   { doc: "Turns events of one or more streams into others" },
 );
-export type ProcessorSettings = Infer<typeof processorOptions>;

@@ -92,12 +92,13 @@ test("take() loses nothing of a batch whose reading failed midway", async () => 
 });
 
 test("take() goes by the journal when the plane skips an event, or keeps silent about one", async () => {
-  let reads = 0;
+  let hasLost = false;
   const bench = new Bench((memory) => ({
     read: async (...args) => {
       const found = await memory.read(...args);
-      reads += 1;
-      return reads === 1 && found !== "behind" ? found.slice(1) : found;
+      if (hasLost || found === "behind" || found.length < 2) return found;
+      hasLost = true;
+      return found.slice(1);
     },
   }));
   bench.add(1);
@@ -106,6 +107,7 @@ test("take() goes by the journal when the plane skips an event, or keeps silent 
   bench.add(4);
   await bench.memory.append("in", bench.journal.disk.events("in"));
   assert.deepEqual(await bench.next(), [1, [2, 3, 4, 5], 5]);
+  assert.equal(hasLost, true);
   // Nobody tells the plane of these.
   bench.add(2);
   assert.deepEqual(await bench.next(), [5, [6, 7], 7]);
