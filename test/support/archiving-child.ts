@@ -41,8 +41,8 @@ const sink = createFileSink(
     from: [stream],
     path: join(folder, "archive"),
     rotate: 86_400_000,
-    // Small, so that kills meet rotation and compression as well.
-    maxFileBytes: 64 * 1024,
+    // Some five batches: kills meet files that grow, rotation and compression.
+    maxFileBytes: 256 * 1024,
     compress: "gzip",
     maxBytes: undefined,
   },
