@@ -6,20 +6,22 @@
  */
 import { isLocalAddress } from "../core/loopback.ts";
 import { nearestName } from "../core/nearest.ts";
-import { configOptions } from "./config.ts";
+import { brokerProblem } from "../source/broker-options.ts";
+import { configOptions, type Config } from "./config.ts";
 import { valueAt, type Finding, type Path } from "./finding.ts";
 
 /** The stream in which gaps are told upstream (invariant 5); only the journal writes it. */
 const gapsStream = "_gaps";
 
 export function checkConsistency(value: unknown): Finding[] {
+  if (!isMap(value)) return [];
   return [
     ...checkSources(value),
     ...checkGroupNames(value),
     ...checkTargets(value),
     ...checkOrigins(value),
     ...checkListens(value),
-    ...checkBrokers(value),
+    ...checkOpenBrokers(value),
   ];
 }
 
@@ -115,8 +117,9 @@ function checkListens(value: unknown): Finding[] {
   const admin = listenOf(value, "admin");
   const findings: Finding[] = [];
   if (http === admin) {
-    const allowed = "another address than http.listen";
-    findings.push({ path: ["admin", "listen"], at: "value", found: `found ${admin}`, allowed });
+    const room = valueAt(value, ["admin", "listen"]) === undefined ? "http" : "admin";
+    const allowed = `another address than ${room === "http" ? "admin" : "http"}.listen`;
+    findings.push({ path: [room, "listen"], at: "value", found: `found ${admin}`, allowed });
   }
   if (!isLocalAddress(admin) && valueAt(value, ["admin", "token"]) === undefined) {
     const allowed = "with admin.token; without one only an address of this machine";
@@ -125,7 +128,15 @@ function checkListens(value: unknown): Finding[] {
   return findings;
 }
 
-function checkBrokers(value: unknown): Finding[] {
+/** What only a broker itself can judge. */
+export function checkBrokers(config: Config): Finding[] {
+  return Object.entries(config.sources).flatMap(([name, source]): Finding[] => {
+    const found = source.type === "broker" ? brokerProblem(source) : null;
+    return found === null ? [] : [{ path: ["sources", name], at: "key", found }];
+  });
+}
+
+function checkOpenBrokers(value: unknown): Finding[] {
   const findings: Finding[] = [];
   for (const [name, source] of entriesOf(value, "sources")) {
     const listen = valueAt(source, ["listen"]);

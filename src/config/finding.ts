@@ -68,8 +68,7 @@ function explainOne(
     return { path, at: "value", found: hidden ? `found ${seen}` : `found ${seen}: ${reason}` };
   }
   const choices = field === undefined ? [] : choicesOf(field);
-  const nearest =
-    hidden || typeof found === "object" ? undefined : nearestName(String(found), choices);
+  const nearest = hidden || typeof found !== "string" ? undefined : nearestName(found, choices);
   return {
     path,
     at: "value",
@@ -191,7 +190,7 @@ export function shown(value: unknown): string {
 
 function kindOf(value: unknown): string {
   if (value === null || value === undefined) return "nothing";
-  if (Array.isArray(value)) return "a list";
+  if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
   if (typeof value === "object") return "a map";
   return { string: "text", number: "a number", boolean: "true or false" }[typeof value as "string"];
 }

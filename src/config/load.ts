@@ -24,7 +24,7 @@ import {
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { AnyField } from "../core/field.ts";
 import { configOptions, type Config } from "./config.ts";
-import { checkConsistency } from "./consistency.ts";
+import { checkBrokers, checkConsistency } from "./consistency.ts";
 import { explain, fieldAt, formatPath, type Finding, type Path } from "./finding.ts";
 import { fillIn, hasPlace, isOnePlace } from "./substitution.ts";
 
@@ -77,14 +77,15 @@ export function loadConfigText(text: string, file: string): LoadResult {
     const { line, col } = lines.linePos(offset);
     return { line: Math.max(1, line), column: Math.max(1, col) };
   };
-  const broken = [...parsed.errors, ...parsed.warnings].map((error) => ({
+  const syntax = (error: YAMLError): Problem => ({
     ...whole,
     ...at(error.pos[0]),
     found: syntaxWords(error, text),
-  }));
-  // Two keys of one name leave the rest readable; anything else does not.
-  const isReadable = parsed.errors.every(isDuplicateKey) && parsed.warnings.length === 0;
-  if (!isReadable) return { problems: broken };
+  });
+  // Two keys of one name leave the rest readable. After anything else all that follows is an echo of it.
+  const [fatal] = [...parsed.errors, ...parsed.warnings].filter((error) => !isDuplicateKey(error));
+  if (fatal !== undefined) return { problems: [syntax(fatal)] };
+  const broken = parsed.errors.map(syntax);
 
   const { findings, hidden } = prepare(parsed);
   const place = (finding: Finding): Problem => ({
@@ -103,9 +104,10 @@ export function loadConfigText(text: string, file: string): LoadResult {
     const found = "found YAML that is nested too deep or has too many aliases";
     return { problems: [...broken, ...findings.map(place), { ...whole, found }] };
   }
-  const told = new Set(findings.map(({ path }) => formatPath(path)));
   const judged = judge(value, (path) => hidden.has(nodeAt(parsed, path)));
-  findings.push(...judged.findings.filter(({ path }) => !told.has(formatPath(path))));
+  for (const finding of judged.findings) {
+    if (!isTold(finding.path, findings)) findings.push(finding);
+  }
   if (findings.length === 0 && broken.length === 0) return { config: judged.config as Config };
   const problems = [...broken, ...findings.map(place)];
   return { problems: problems.sort((a, b) => a.line - b.line || a.column - b.column) };
@@ -139,11 +141,17 @@ function judge(
   }));
   const findings = [
     ...explain(configOptions, value, failures, isHidden),
+    ...(config === undefined ? [] : checkBrokers(config)),
     ...checkConsistency(value).map((finding) =>
       isHidden(finding.path) ? masked(finding) : finding,
     ),
   ];
-  return { config: config as Config | undefined, findings };
+  return { config, findings };
+}
+
+/** Whether that place, or one that it is a part of, has been found wrong already: one mistake, one problem. */
+function isTold(path: Path, findings: readonly Finding[]): boolean {
+  return findings.some((told) => told.path.every((key, index) => key === path[index]));
 }
 
 /** What came out of the environment is not shown. */
@@ -159,8 +167,6 @@ function masked(finding: Finding): Finding {
 function prepare(document: Document.Parsed): { findings: Finding[]; hidden: Set<unknown> } {
   const findings: Finding[] = [];
   const hidden = new Set<unknown>();
-  // Their kinds decide how what is filled in is read; they themselves are never filled in before that.
-  const raw = rawValue(document);
   visit(document, {
     Pair(_, pair, ancestors) {
       if (isScalar(pair.key)) return undefined;
@@ -176,6 +182,10 @@ function prepare(document: Document.Parsed): { findings: Finding[]; hidden: Set<
       findings.push({ path: pathTo(ancestors), at: "value", found, allowed });
       return visit.REMOVE;
     },
+  });
+  // Their kinds decide how what is filled in is read.
+  const raw = rawValue(document);
+  visit(document, {
     Scalar(key, scalar, ancestors) {
       if (key === "key" || typeof scalar.value !== "string" || !hasPlace(scalar.value)) return;
       const path = pathTo(ancestors, key);
@@ -294,6 +304,8 @@ function syntaxWords(error: YAMLError, text: string): string {
     TAG_RESOLVE_FAILED: "found an unknown tag, allowed: text that begins with ! in quotes",
     MULTILINE_IMPLICIT_KEY: "found a key without a colon",
     BAD_INDENT: "found an indentation that fits nothing above it",
+    UNEXPECTED_TOKEN:
+      'found what does not belong here, allowed: text with { } [ ] , or ": " in quotes',
     RESOURCE_EXHAUSTION: "found YAML that is nested too deep",
   };
   return words[error.code] ?? "found no valid YAML";

@@ -12,9 +12,10 @@ export function quantity(
     "quantity",
     (v) => typeof v === "number" && v >= least && v <= most,
   );
-  return coerce(within, unknown(), (v) =>
-    typeof v === "string" ? (parse(v) ?? Number.NaN) : Number.NaN,
-  );
+  return coerce(within, unknown(), (v) => {
+    if (typeof v === "string") return parse(v) ?? Number.NaN;
+    return v === undefined ? undefined : Number.NaN;
+  });
 }
 
 /** Text, or a map that says where the text lies, becomes a Secret. */

@@ -1,7 +1,8 @@
 /** The kinds of source. Adding one: its file, a line here, a line in the tests' table, the regenerated reference. */
 import type { Context } from "../core/context.ts";
 import { byType, type AnyField, type Infer } from "../core/field.ts";
-import { brokerSourceOptions, createBrokerSource } from "./broker.ts";
+import { createBrokerSource } from "./broker.ts";
+import { brokerSourceOptions } from "./broker-options.ts";
 import { createMqttSource } from "./mqtt.ts";
 import { mqttSourceOptions } from "./mqtt-options.ts";
 import { createSensorSource, sensorSourceOptions } from "./sensor.ts";

@@ -144,7 +144,7 @@ export function compileStream(name: string, options: StreamSettings): CompiledSt
       if (options.key === "topic") return headers["topic"] ?? null;
       const found = isJson ? valueAt(value, keyPath) : undefined;
       if (found === undefined || found === null) return null;
-      return typeof found === "object" ? JSON.stringify(found) : String(found);
+      return typeof found === "string" ? found : JSON.stringify(found);
     },
     timeOf(value, receivedAt) {
       if (timePath === null || !isJson) return receivedAt;
@@ -318,7 +318,8 @@ function readTime(value: unknown): number | null {
 
 function patternProblem(pattern: string): string | null {
   try {
-    return new RegExp(pattern, "u") && null;
+    "".search(new RegExp(pattern, "u"));
+    return null;
   } catch {
     return "It is not a regular expression";
   }
