@@ -35,4 +35,3 @@ export const sinkEntryOptions = byType(
   },
   { doc: "Where events go; the key is the sink's name" },
 );
-export type SinkSettings = Infer<typeof sinkEntryOptions>;
