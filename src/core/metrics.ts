@@ -17,7 +17,7 @@ export const metricTable = {
   },
   stream_messages_processed_total: {
     kind: "counter",
-    help: "Events that a processor has dealt with, by outcome (success, error, dead_letter)",
+    help: "Events that a processor has dealt with, by outcome (success, error, dead_letter, dropped)",
     labels: ["stream", "group", "status"],
   },
   stream_processing_seconds: {

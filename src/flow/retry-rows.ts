@@ -65,7 +65,7 @@ export class RetryRows {
 
   /** Whether an event must wait behind another of its key. */
   holds(event: RetryRow["event"]): boolean {
-    return this.#lanes.has(this.laneOf(event));
+    return this.#count > 0 && this.#lanes.has(this.laneOf(event));
   }
 
   /** Adds a row at the end of its lane, or replaces it there. `dueMs` counts for a head only. */

@@ -116,6 +116,7 @@ export class MemoryBackend implements StreamBackend {
   attach(stream: string, group: string, after: number): Promise<void> {
     const line = this.#line(stream);
     line.groups.set(group, { next: after + 1, acknowledged: after });
+    this.#release(line);
     wakeAll(line);
     return Promise.resolve();
   }

@@ -124,6 +124,16 @@ test("acknowledge() lets go of what every group has passed", async () => {
   assert.equal(await readNow(plane, "c"), "behind");
 });
 
+test("attach() lets go of what a group that was far behind has passed meanwhile", async () => {
+  const plane = new MemoryBackend({ clock: new FakeClock() });
+  await plane.append("readings", storedEvents(1, 10));
+  assert.equal(plane.held().events, 10);
+  await plane.attach("readings", "a", 10);
+  assert.deepEqual(plane.held(), { events: 0, bytes: 0 });
+  await plane.append("readings", storedEvents(11, 1));
+  assert.deepEqual(await readNow(plane, "a"), [11]);
+});
+
 test("append() keeps the bound of events: the oldest leave, and who needed them is behind", async () => {
   const plane = new MemoryBackend({ clock: new FakeClock(), eventsMax: 100 });
   await plane.attach("readings", "slow", 0);
