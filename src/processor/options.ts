@@ -1,15 +1,5 @@
 /** What the user says of a processor. */
-import {
-  duration,
-  either,
-  group,
-  integer,
-  listOf,
-  oneOf,
-  optional,
-  text,
-  type Infer,
-} from "../core/field.ts";
+import { duration, either, group, integer, listOf, oneOf, optional, text } from "../core/field.ts";
 import { stepOptions } from "./kinds.ts";
 
 const streamName = text({ doc: "A stream", example: "readings" });
