@@ -124,10 +124,11 @@ export class FileSeries {
     await this.#removeUnconfirmed(epochTag, first.seq);
     const seq = String(first.seq).padStart(16, "0");
     const name = `${safeFileName(stream)}-${seq}-${epochTag}.ndjson`;
+    // Before the file is there: a tidying that is under way must not take it for a closed one.
+    if (!this.#needed.includes(name)) this.#needed.push(name);
     // "wx": what was there and unconfirmed is removed, so nothing is ever written over.
     const handle = await open(join(folder, name), "wx");
     await syncFolder(folder);
-    this.#needed.push(name);
     return {
       handle,
       name,

@@ -331,3 +331,18 @@ test("send() reports a full disk as transient, and nothing is torn after it has 
   await archive.send(storedEvents(3, 2));
   assert.deepEqual(archive.seqs(), range(1, 4));
 });
+
+test("durable() never takes a file that is just being begun for a closed one", async (t) => {
+  const archive = new Archive(t, { compress: "gzip", maxFileBytes: 1 });
+  await archive.open(start);
+  let confirmed = await archive.send(storedEvents(1, 1));
+  for (let seq = 2; seq <= 200; seq++) {
+    // The tidying of the one goes on while the next file is made.
+    archive.durable(confirmed);
+    confirmed = await archive.send(storedEvents(seq, 1));
+    const newest = `readings-${String(seq).padStart(16, "0")}-5eed0000.ndjson`;
+    assert.ok(archive.names().includes(newest), `${newest} is gone`);
+  }
+  await archive.close();
+  assert.deepEqual(archive.seqs(), range(1, 200));
+});
