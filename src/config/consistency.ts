@@ -131,24 +131,27 @@ function checkListens(value: unknown): Finding[] {
 /** What only a broker itself can judge. */
 export function checkBrokers(config: Config): Finding[] {
   return Object.entries(config.sources).flatMap(([name, source]): Finding[] => {
-    const found = source.type === "broker" ? brokerProblem(source) : null;
+    // checkOpenBrokers has told of an open one, at its own line.
+    const isJudged = source.type === "broker" && !isOpenBroker(source);
+    const found = isJudged ? brokerProblem(source) : null;
     return found === null ? [] : [{ path: ["sources", name], at: "key", found }];
   });
 }
 
 function checkOpenBrokers(value: unknown): Finding[] {
-  const findings: Finding[] = [];
-  for (const [name, source] of entriesOf(value, "sources")) {
-    const listen = valueAt(source, ["listen"]);
-    if (valueAt(source, ["type"]) !== "broker" || typeof listen !== "string") continue;
-    const users = valueAt(source, ["users"]);
-    const isOpen = users === undefined || (isMap(users) && Object.keys(users).length === 0);
-    if (!isOpen || isLocalAddress(listen)) continue;
+  return entriesOf(value, "sources").flatMap(([name, source]): Finding[] => {
+    if (valueAt(source, ["type"]) !== "broker" || !isOpenBroker(source)) return [];
+    const found = `found ${String(valueAt(source, ["listen"]))}`;
     const allowed = "with users; without them only an address of this machine";
-    const path = ["sources", name, "listen"];
-    findings.push({ path, at: "value", found: `found ${listen}`, allowed });
-  }
-  return findings;
+    return [{ path: ["sources", name, "listen"], at: "value", found, allowed }];
+  });
+}
+
+function isOpenBroker(source: unknown): boolean {
+  const listen = valueAt(source, ["listen"]);
+  const users = valueAt(source, ["users"]);
+  const isAnonymous = users === undefined || (isMap(users) && Object.keys(users).length === 0);
+  return isAnonymous && typeof listen === "string" && !isLocalAddress(listen);
 }
 
 function listenOf(value: unknown, room: "http" | "admin"): string {

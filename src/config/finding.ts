@@ -63,7 +63,9 @@ function explainOne(
     return { path, at: "key", found: "found this name", allowed: parent.about.allowed };
   }
   const hidden = isHidden(path);
-  const seen = hidden || holdsSecret(field) ? kindOf(found) : shown(found);
+  // Text where a map belongs says nothing that helps, and may be a secret in the wrong place.
+  const isGroup = field?.about.fields !== undefined || field?.about.kinds !== undefined;
+  const seen = hidden || isGroup || holdsSecret(field) ? kindOf(found) : shown(found);
   if (reason !== undefined) {
     return { path, at: "value", found: hidden ? `found ${seen}` : `found ${seen}: ${reason}` };
   }

@@ -19,7 +19,9 @@ import {
   visit,
   type Document,
   type Node,
+  type Pair,
   type YAMLError,
+  type YAMLMap,
 } from "yaml";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { AnyField } from "../core/field.ts";
@@ -141,10 +143,10 @@ function judge(
   }));
   const findings = [
     ...explain(configOptions, value, failures, isHidden),
-    ...(config === undefined ? [] : checkBrokers(config)),
     ...checkConsistency(value).map((finding) =>
       isHidden(finding.path) ? masked(finding) : finding,
     ),
+    ...(config === undefined ? [] : checkBrokers(config)),
   ];
   return { config, findings };
 }
@@ -272,7 +274,7 @@ function nodeAt(document: Document.Parsed, path: Path): unknown {
   for (const key of path) {
     const held = isAlias(node) ? node.resolve(document) : node;
     if (!isMap(held) && !isSeq(held)) return undefined;
-    node = held.get(key, true);
+    node = isMap(held) ? pairAt(held, key)?.value : held.get(key, true);
   }
   return node;
 }
@@ -281,7 +283,12 @@ function keyAt(document: Document.Parsed, path: Path): unknown {
   const node = nodeAt(document, path.slice(0, -1));
   const map = isAlias(node) ? node.resolve(document) : node;
   if (!isMap(map)) return undefined;
-  return map.items.find(({ key }) => isScalar(key) && String(key.value) === path.at(-1))?.key;
+  return pairAt(map, path.at(-1))?.key;
+}
+
+/** Of two keys of one name the second is the one whose value counts. */
+function pairAt(map: YAMLMap, name: string | number | undefined): Pair | undefined {
+  return map.items.findLast(({ key }) => isScalar(key) && String(key.value) === name);
 }
 
 function isDuplicateKey({ code }: YAMLError): boolean {

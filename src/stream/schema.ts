@@ -3,6 +3,7 @@
  *
  * An event costs one walk over the declared fields (about 1 µs); why one does not fit is worked out only then.
  */
+import assert from "node:assert/strict";
 import { define, is, optional as optionalStruct, type, unknown, type Struct } from "superstruct";
 import type { Headers, PayloadFormat } from "../core/event.ts";
 import {
@@ -229,9 +230,15 @@ function reasonOf(name: string, fields: readonly CompiledField[], value: unknown
     const found = valueAt(value, path);
     if (!fits(found)) return `${label}: found ${shown(found)}, expected ${expected}`;
   }
-  // A part of a path holds something else than an object, and nothing below it is asked for.
-  const blocked = fields.find(({ path }) => path.length > 1);
-  return `${blocked?.path[0] ?? name}: expected an object`;
+  // What is left: a part of a path holds something else than an object.
+  for (const { path } of fields) {
+    for (let length = 1; length < path.length; length += 1) {
+      const found = valueAt(value, path.slice(0, length));
+      if (found === undefined || found === null || typeTests.object(found)) continue;
+      return `${path.slice(0, length).join(".")}: found ${shown(found)}, expected an object`;
+    }
+  }
+  return assert.fail(`Stream ${name} refuses a payload for no reason`);
 }
 
 function expectedOf({

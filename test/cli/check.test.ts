@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { checkCommand } from "../../src/cli/check.ts";
+import type { Command } from "../../src/cli/command.ts";
+import { initCommand } from "../../src/cli/init.ts";
+import { HoldfastError } from "../../src/core/errors.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+async function run(
+  command: Command,
+  ...args: string[]
+): Promise<{ code: number; out: string; err: string }> {
+  let [out, err] = ["", ""];
+  const code = await command.run(args, {
+    out: (text) => (out += text),
+    err: (text) => (err += text),
+    isTerminal: false,
+  });
+  return { code, out, err };
+}
+
+const flow = `sources:
+  board: { type: system, stream: system }
+  far: { type: mqtt, url: "mqtt://x", topics: [a], stream: a, password: { file: /nowhere/at/all } }
+processors:
+  hot: { from: [system, a], steps: [{ filter: "has(payload.x)" }], handler: ./handler.js, to: alarms }
+sinks:
+  screen: { type: console, from: [alarms] }
+`;
+
+test("checkCommand explains a configuration that is right, and warns of secrets that it cannot read", async (t) => {
+  const folder = tempDir(t);
+  const file = join(folder, "agent.yaml");
+  writeFileSync(file, flow);
+  writeFileSync(join(folder, "handler.js"), "export default () => {};\n");
+  const { code, out, err } = await run(checkCommand, "--config", file);
+  assert.equal(code, 0, out);
+  for (const words of [
+    "is right",
+    "→ system",
+    "system, a → alarms",
+    "alarms →",
+    "127.0.0.1:8000",
+  ]) {
+    assert.ok(out.includes(words), `${words} is not in ${out}`);
+  }
+  assert.match(err, /sources\.far\.password: Cannot read secret \/nowhere.*\(warning\)/);
+});
+
+test("checkCommand fails for a handler that cannot be loaded", async (t) => {
+  const file = join(tempDir(t), "agent.yaml");
+  writeFileSync(file, flow);
+  const { code, out } = await run(checkCommand, "-c", file);
+  assert.equal(code, 1);
+  assert.match(out, /processors\.hot\.handler: Cannot load handler .*no such file/);
+});
+
+test("checkCommand lists every problem and fails", async (t) => {
+  const file = join(tempDir(t), "agent.yaml");
+  writeFileSync(file, "sources: {}\nlog: { level: loud }\nsinks: { a: { type: consol } }\n");
+  const { code, out } = await run(checkCommand, "-c", file);
+  assert.equal(code, 1);
+  assert.match(
+    out,
+    /:1:\d+ sources: .*\n.*:2:\d+ log\.level: .*\n.*:3:\d+ sinks\.a\.type: .*\n.*3 problems\n$/,
+  );
+});
+
+test("initCommand writes a starter file that passes check, and never over another", async (t) => {
+  const file = join(tempDir(t), "agent.yaml");
+  const written = await run(initCommand, file);
+  assert.equal(written.code, 0);
+  assert.ok(written.out.includes(`holdfast run --config ${file}`));
+  assert.equal(statSync(file).mode & 0o777, 0o600);
+  assert.equal((await run(checkCommand, "-c", file)).code, 0);
+  writeFileSync(file, "mine");
+  await assert.rejects(
+    run(initCommand, file),
+    (error) => error instanceof HoldfastError && /is there already/.test(error.message),
+  );
+  assert.equal(readFileSync(file, "utf8"), "mine");
+});
