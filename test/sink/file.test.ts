@@ -337,9 +337,18 @@ test("durable() never takes a file that is just being begun for a closed one", a
   await archive.open(start);
   let confirmed = await archive.send(storedEvents(1, 1));
   for (let seq = 2; seq <= 200; seq++) {
-    // The tidying of the one goes on while the next file is made.
-    archive.durable(confirmed);
+    // Tidied at each moment while the next file is made.
+    const before = confirmed;
+    let isMade = false;
+    const tidying = (async () => {
+      while (!isMade) {
+        archive.durable(before);
+        await new Promise(setImmediate);
+      }
+    })();
     confirmed = await archive.send(storedEvents(seq, 1));
+    isMade = true;
+    await tidying;
     const newest = `readings-${String(seq).padStart(16, "0")}-5eed0000.ndjson`;
     assert.ok(archive.names().includes(newest), `${newest} is gone`);
   }
