@@ -5,12 +5,7 @@
  * `{ "value": … }`, and what the topic matched becomes a field of an object that lacks it.
  */
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import {
-  decodePayload,
-  type Headers,
-  type NewEvent,
-  type PayloadFormat,
-} from "../core/event.ts";
+import { decodePayload, type Headers, type NewEvent, type PayloadFormat } from "../core/event.ts";
 
 /** What a stream asks of its events; stream/schema.ts compiles it from the configuration. */
 export interface StreamRules {
@@ -60,11 +55,17 @@ export function admit(
       value = { value };
     }
     if (message.fields !== undefined && !Array.isArray(value)) {
-      payload = addFields(payload, value as Record<string, unknown>, message.fields, message.headers);
+      payload = addFields(
+        payload,
+        value as Record<string, unknown>,
+        message.fields,
+        message.headers,
+      );
     }
   }
   const problem = rules.validate(value);
-  if (problem !== null) return new HoldfastError("EVENT_INVALID", `Payload does not fit: ${problem}`);
+  if (problem !== null)
+    return new HoldfastError("EVENT_INVALID", `Payload does not fit: ${problem}`);
   return {
     key: rules.keyOf(value, message.headers),
     time: rules.timeOf(value, receivedAt),

@@ -47,7 +47,17 @@ export function createIntake({ context, journal, stream, rules }: IngestParts): 
     deadLetters.add();
     context.log.warn(`Dead letter for stream ${stream}: ${error.code}`, { reason: error.message });
     const event: NewEvent = { key: null, time: receivedAt, receivedAt, ...message };
-    const letter = deadLetterOf("source", source, stream, null, event, error, 1, receivedAt, receivedAt);
+    const letter = deadLetterOf(
+      "source",
+      source,
+      stream,
+      null,
+      event,
+      error,
+      1,
+      receivedAt,
+      receivedAt,
+    );
     journal.appendDeadLetter(letter, settled, packet);
   };
 
