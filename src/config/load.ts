@@ -171,6 +171,15 @@ function prepare(document: Document.Parsed): { findings: Finding[]; hidden: Set<
   const hidden = new Set<unknown>();
   visit(document, {
     Pair(_, pair, ancestors) {
+      if (isScalar(pair.key) && pair.key.value === "toString") {
+        // superstruct prints what it refuses, and throws where that has a toString of its own.
+        const [path, found] = [
+          [...pathTo(ancestors), "toString"],
+          "found a name that is not possible",
+        ];
+        findings.push({ path, at: "parent", found, allowed: "another name" });
+        return visit.REMOVE;
+      }
       if (isScalar(pair.key)) return undefined;
       const found = "found a key that is no text";
       findings.push({ path: pathTo(ancestors), at: "value", found, allowed: "NAME: value" });

@@ -4,7 +4,7 @@
  * An event costs one walk over the declared fields (about 1 µs); why one does not fit is worked out only then.
  */
 import assert from "node:assert/strict";
-import { define, is, optional as optionalStruct, type, unknown, type Struct } from "superstruct";
+import { define, is, type, unknown, type Struct } from "superstruct";
 import type { Headers, PayloadFormat } from "../core/event.ts";
 import {
   boolean,
@@ -134,7 +134,8 @@ export function compileStream(name: string, options: StreamSettings): CompiledSt
     format: options.format,
     validate(value) {
       if (!isJson) return null;
-      if (!is(value, struct)) return reasonOf(name, fields, value);
+      if (fields.length > 0 && !(typeTests.object(value) && is(value, struct)))
+        return reasonOf(name, fields, value);
       if (timePath === null) return null;
       const found = valueAt(value, timePath);
       if (found === undefined || found === null || readTime(found) !== null) return null;
@@ -199,6 +200,12 @@ const typeTests: Readonly<Record<FieldSettings["type"], (value: unknown) => bool
   any: (value) => value !== undefined,
 };
 
+/**
+ * Said in place of superstruct's own words, which print the value, and `{ "toString": [] }` cannot be printed: it
+ * throws. For the same reason a map is told from other values before superstruct sees it.
+ */
+const unfit = "does not fit";
+
 /** Fields of a payload, nested where a path has dots; others may be there too. */
 function structOf(fields: readonly CompiledField[], depth = 0): Struct {
   const names = new Map<string, CompiledField[]>();
@@ -211,11 +218,15 @@ function structOf(fields: readonly CompiledField[], depth = 0): Struct {
     const own = members.filter(({ path }) => path.length === depth + 1);
     const nested = deeper.length > 0 ? structOf(deeper, depth + 1) : null;
     const isMissable = nested !== null && deeper.every(({ isOptional }) => isOptional);
-    const inner = nested !== null && isMissable ? optionalStruct(nested) : nested;
+    const isBelowRight = (value: unknown): boolean =>
+      nested === null ||
+      (isMissable && (value === undefined || value === null)) ||
+      (typeTests.object(value) && is(value, nested));
     const fits = (value: unknown): boolean =>
-      own.every((field) => field.fits(value)) &&
-      (inner === null || (isMissable && value === null) || is(value, inner));
-    return [name, define<unknown>(name, fits)];
+      own.every((field) => field.fits(value)) && isBelowRight(value);
+    // superstruct reads what an object inherits, too: a field named toString. JSON itself knows no functions.
+    const isAbsent = (value: unknown): boolean => typeof value === "function";
+    return [name, define<unknown>(name, (v) => fits(isAbsent(v) ? undefined : v) || unfit)];
   });
   if (members.length === 0) return unknown();
   return type(Object.fromEntries(members)) as unknown as Struct;

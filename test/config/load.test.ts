@@ -141,6 +141,11 @@ test("loadConfigText() survives aliases that grow, hold themselves, or are deep"
   }
 });
 
+test("loadConfigText() survives a value that cannot be printed", () => {
+  assert.match(problemsOf(`${least}log: { level: [{ toString: [] }] }\n`).join("\n"), /toString/);
+  assert.match(problemsOf(`${least}sinks: [{ toString: [] }]\n`).join("\n"), /toString/);
+});
+
 test("loadConfigText() follows an alias to its line", () => {
   const text = `sources:\n  a: &a { type: system, stream: s, evry: 1s }\n  b: *a\n`;
   assert.ok(problemsOf(text).some((line) => line.startsWith("agent.yaml:2:36 sources.a.evry:")));

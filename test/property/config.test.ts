@@ -75,6 +75,7 @@ test("loadConfigText() gives a configuration or its problems for any value", () 
     "listen",
     "schema",
     "users",
+    "toString",
   );
   const scalar = fc.oneof(
     fc.constantFrom("mqtt", "broker", "file", "_gaps", "a"),

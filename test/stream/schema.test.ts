@@ -60,6 +60,13 @@ test("validate() names the field, what was found and what was expected", () => {
   for (const [value, reason] of cases) assert.equal(rules.validate(value), reason);
 });
 
+test("validate() survives a payload that cannot be printed", () => {
+  const trap = { toString: [] };
+  assert.match(rules.validate({ device: trap }) ?? "", /^device: found /);
+  assert.match(rules.validate([trap]) ?? "", /^found /);
+  assert.match(rules.validate({ device: "a", at: [trap] }) ?? "", /^at: found /);
+});
+
 test("validate() shows the beginning of a long value", () => {
   const reason = rules.validate({ device: "a", temperature: "x".repeat(1000) }) ?? "";
   assert.ok(reason.length < 120, reason);
