@@ -25,14 +25,17 @@ export interface ChildAgent {
 
 export interface HealthAnswer {
   readonly status: string;
-  readonly components: Record<string, Record<string, unknown> & { status: string; detail?: string }>;
+  readonly components: Record<
+    string,
+    Record<string, unknown> & { status: string; detail?: string }
+  >;
 }
 
 /** `yaml` without `http`, `admin` and `journal.path`, which are added here. */
 export async function childAgent(
   folder: string,
   yaml: string,
-  options: { journal?: string; nodeFlags?: string[] } = {},
+  options: { journal?: string; program?: readonly string[] } = {},
 ): Promise<ChildAgent> {
   const [http, admin] = [await freePort(), await freePort()];
   const configFile = join(folder, "agent.yaml");
@@ -51,7 +54,7 @@ export async function childAgent(
     async start() {
       const started = spawn(
         process.execPath,
-        [...(options.nodeFlags ?? []), "src/main.ts", "run", "--config", configFile],
+        [...(options.program ?? ["src/main.ts", "run", "--config"]), configFile],
         { stdio: ["ignore", "pipe", "pipe"] },
       );
       child = started;
@@ -61,7 +64,8 @@ export async function childAgent(
       started.stdout.on("data", keep);
       started.stderr.on("data", keep);
       await until(`the agent to be ready`, async () => {
-        if (started.exitCode !== null) throw new Error(`The agent ended: ${started.exitCode}\n${output}`);
+        if (started.exitCode !== null)
+          throw new Error(`The agent ended: ${started.exitCode}\n${output}`);
         return (await fetch(`${httpUrl}/ready`).catch(() => null))?.ok ?? false;
       });
     },

@@ -12,6 +12,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import Database from "better-sqlite3";
 import { readArchive, type Envelope } from "../support/archive.ts";
 import { childAgent, type ChildAgent } from "../support/child-agent.ts";
 import { freePort, startMosquitto, type Mosquitto } from "../support/mosquitto.ts";
@@ -27,8 +28,8 @@ export interface KillPlan {
   readonly seed: number;
   /** Messages a second, so that the load lasts as long as the kills. */
   readonly rate: number;
-  /** Planted fault: acknowledge before the commit. */
-  readonly nodeFlags?: string[];
+  /** Planted faults. `settle-before-commit`: the agent's; `forget-marks`: the sink's marks are gone after each kill. */
+  readonly fault?: "settle-before-commit" | "forget-marks";
 }
 
 export interface KillReport {
@@ -70,7 +71,9 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
       broker = await startMosquitto(plan.folder, "max_inflight_messages 1000\n", port);
     }
     agent = await childAgent(plan.folder, configuration(plan, port, archive), {
-      ...(plan.nodeFlags && { nodeFlags: plan.nodeFlags }),
+      ...(plan.fault === "settle-before-commit" && {
+        program: ["test/support/faulty-agent.ts", plan.fault],
+      }),
     });
     await agent.start();
     if (broker !== undefined) await untilConnected(agent);
@@ -86,14 +89,11 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
     for (let kill = 0; kill < plan.kills; kill++) {
       await delay(50 + random() * 600);
       await agent.kill();
+      if (plan.fault === "forget-marks") forgetMarks(plan.folder);
       await agent.start();
     }
     const published = await publisher.done;
-    await until(
-      "everything to reach the file sink",
-      () => new Set(readArchive(archive, "load").map((line) => line.payload["n"])).size >= plan.count,
-      60_000,
-    ).catch(() => undefined);
+    await untilQuiet(agent);
     await agent.stop();
     const found = readArchive(archive, "load");
     const seconds = (performance.now() - began) / 1000;
@@ -106,10 +106,32 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
   }
 }
 
+/** The sink has passed everything and nothing more comes in for 1.5 s: what a broker still holds comes at once. */
+async function untilQuiet(agent: ChildAgent): Promise<void> {
+  let [before, sinceMs] = ["", performance.now()];
+  await until(
+    "the agent to be done",
+    async () => {
+      await delay(100);
+      const metrics = await agent.metrics();
+      const events = /^holdfast_journal_events (\d+)$/m.exec(metrics)?.[1] ?? "";
+      const isPassed = metrics.includes('stream_lag{stream="load",group="archive"} 0');
+      if (events !== before || !isPassed) [before, sinceMs] = [events, performance.now()];
+      return performance.now() - sinceMs > 1_500;
+    },
+    120_000,
+  );
+}
+
+function forgetMarks(folder: string): void {
+  const db = new Database(join(folder, "journal.db"));
+  db.exec("UPDATE cursor SET mark = NULL");
+  db.close();
+}
+
 type Verdict = Omit<KillReport, "published" | "kills" | "seconds">;
 
-/** Exported so that a test can see it go red. */
-export function judge(found: readonly Envelope[], count: number): Verdict {
+function judge(found: readonly Envelope[], count: number): Verdict {
   const seen = new Uint8Array(count);
   let [unmarkedRepeats, markedRepeats, outOfOrder, gaps] = [0, 0, 0, 0];
   let newest = -1;
@@ -128,7 +150,14 @@ export function judge(found: readonly Envelope[], count: number): Verdict {
     seen[n] = 1;
   }
   const delivered = seen.reduce((sum, one) => sum + one, 0);
-  return { delivered, missing: count - delivered, unmarkedRepeats, markedRepeats, outOfOrder, gaps };
+  return {
+    delivered,
+    missing: count - delivered,
+    unmarkedRepeats,
+    markedRepeats,
+    outOfOrder,
+    gaps,
+  };
 }
 
 function configuration(plan: KillPlan, port: number, archive: string): string {
