@@ -11,6 +11,13 @@
  */
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
+import { MqttFrames } from "./mqtt-frames.ts";
+
+/**
+ * About 1 ms of work (10 µs each). libuv reads a socket up to 32 times before it looks at anything else, 2 MiB:
+ * without a pause one fast sender would hold timers and other clients up for 200 ms.
+ */
+const packetsPerTurn = 100;
 
 export interface GateOptions {
   readonly packetBytesMax: number;
@@ -20,135 +27,97 @@ export interface GateOptions {
   onTooLarge(bytes: number): void;
 }
 
-export interface Gate {
+export class BrokerGate {
+  /** aedes' end of the connection. */
   readonly stream: Duplex;
+  readonly #socket: Socket;
+  readonly #options: GateOptions;
+  readonly #frames = new MqttFrames();
+  #chunk: Buffer | null = null;
+  #isWanted = false;
+  #isPausing = false;
+  #hasEnded = false;
+  #turnEnd = packetsPerTurn;
+
+  constructor(socket: Socket, options: GateOptions) {
+    this.#socket = socket;
+    this.#options = options;
+    this.stream = this.#openStream();
+    socket.on("readable", () => this.resume());
+    socket.on("end", () => {
+      this.#hasEnded = true;
+      this.resume();
+    });
+    socket.on("error", (error) => this.stream.destroy(error));
+    // After an end what was read before it still passes: a QoS 0 sender hangs up right after its last message.
+    socket.on("close", () => {
+      if (!this.#hasEnded) this.stream.destroy();
+    });
+  }
+
   /** Looks again whether more may pass. */
-  resume(): void;
-}
-
-export function openGate(socket: Socket, options: GateOptions): Gate {
-  const frames = new Frames();
-  let chunk: Buffer | null = null;
-  let isWanted = false;
-  let hasEnded = false;
-
-  const take = (): Buffer | null => {
-    chunk ??= socket.read() as Buffer | null;
-    if (chunk === null) return null;
-    const end = frames.next(chunk);
-    const piece = chunk.subarray(0, end);
-    chunk = end === chunk.length ? null : chunk.subarray(end);
-    return piece;
-  };
-  const pump = (): void => {
-    if (!isWanted || stream.destroyed) return;
-    // The rest of a packet that has begun always passes: held back, it would only lie in memory.
-    if (frames.isBetween && !options.mayPass(frames.count)) return;
-    const piece = take();
-    if (piece !== null && frames.packetBytes > options.packetBytesMax) {
-      options.onTooLarge(frames.packetBytes);
-      stream.destroy();
-    } else if (piece !== null) {
-      isWanted = false;
-      stream.push(piece);
-    } else if (hasEnded) {
-      isWanted = false;
-      stream.push(null);
+  resume(): void {
+    if (!this.#isWanted || this.#isPausing || this.stream.destroyed) return;
+    if (this.#frames.count >= this.#turnEnd) {
+      this.#isPausing = true;
+      setImmediate(() => this.#nextTurn());
+      return;
     }
-  };
-  const stream = new Duplex({
-    // One piece for each read(); without object mode read() joins what has gathered.
-    readableObjectMode: true,
-    readableHighWaterMark: 1,
-    read() {
-      isWanted = true;
-      // Not at once: a piece that is pushed within read() announces itself by no `readable`.
-      process.nextTick(pump);
-    },
-    write(data: Buffer, _encoding, done) {
-      whenWritten(socket, socket.write(data), done);
-    },
-    writev(parts: readonly { chunk: Buffer }[], done) {
-      whenWritten(socket, socket.write(Buffer.concat(parts.map((part) => part.chunk))), done);
-    },
-    final(done) {
-      socket.end(done);
-    },
-    destroy(error, done) {
-      socket.destroy();
-      done(error);
-    },
-  });
-  socket.on("readable", pump);
-  socket.on("end", () => {
-    hasEnded = true;
-    pump();
-  });
-  socket.on("error", (error) => stream.destroy(error));
-  // After an end what was read before it still passes: a QoS 0 sender hangs up right after its last message.
-  socket.on("close", () => {
-    if (!hasEnded) stream.destroy();
-  });
-  return { stream, resume: pump };
+    // The rest of a packet that has begun always passes: held back, it would only lie in memory.
+    if (this.#frames.isBetween && !this.#options.mayPass(this.#frames.count)) return;
+    const piece = this.#take();
+    if (piece === null && !this.#hasEnded) return;
+    if (this.#frames.packetBytes > this.#options.packetBytesMax) {
+      this.#options.onTooLarge(this.#frames.packetBytes);
+      this.stream.destroy();
+      return;
+    }
+    this.#isWanted = false;
+    this.stream.push(piece);
+  }
+
+  #nextTurn(): void {
+    this.#isPausing = false;
+    this.#turnEnd = this.#frames.count + packetsPerTurn;
+    this.resume();
+  }
+
+  /** The next packet, or what has come of it. */
+  #take(): Buffer | null {
+    const chunk = this.#chunk ?? (this.#socket.read() as Buffer | null);
+    if (chunk === null) return null;
+    const end = this.#frames.next(chunk);
+    this.#chunk = end === chunk.length ? null : chunk.subarray(end);
+    return chunk.subarray(0, end);
+  }
+
+  #openStream(): Duplex {
+    const socket = this.#socket;
+    return new Duplex({
+      // One piece for each read(); without object mode read() joins what has gathered.
+      readableObjectMode: true,
+      readableHighWaterMark: 1,
+      read: () => {
+        this.#isWanted = true;
+        // Not at once: a piece that is pushed within read() announces itself by no `readable`.
+        process.nextTick(() => this.resume());
+      },
+      write: (data: Buffer, _encoding, done) => whenWritten(socket, socket.write(data), done),
+      // aedes writes an acknowledgement in three pieces: they leave together, with those of the same commit.
+      writev: (parts: readonly { chunk: Buffer }[], done) => {
+        const data = Buffer.concat(parts.map((part) => part.chunk));
+        whenWritten(socket, socket.write(data), done);
+      },
+      final: (done) => socket.end(done),
+      destroy: (error, done) => {
+        socket.destroy();
+        done(error);
+      },
+    });
+  }
 }
 
 function whenWritten(socket: Socket, isRoomLeft: boolean, done: () => void): void {
   if (isRoomLeft) done();
   else socket.once("drain", done);
-}
-
-/** Finds where MQTT packets end, across chunks. */
-class Frames {
-  #phase: "type" | "length" | "body" = "type";
-  #shift = 0;
-  #left = 0;
-  /** Length of the current packet without its fixed header. */
-  packetBytes = 0;
-  /** Packets that have ended. */
-  count = 0;
-
-  /** No packet has begun. */
-  get isBetween(): boolean {
-    return this.#phase === "type";
-  }
-
-  /** The end of the current packet, or of `chunk` if that comes first. */
-  next(chunk: Buffer): number {
-    let at = 0;
-    while (at < chunk.length) {
-      if (this.#phase === "type") {
-        at++;
-        this.#phase = "length";
-        [this.#shift, this.packetBytes] = [0, 0];
-      } else if (this.#phase === "length") {
-        this.#readLength(chunk[at++] ?? 0);
-        if (this.isBetween) return at;
-      } else {
-        const step = Math.min(this.#left, chunk.length - at);
-        at += step;
-        this.#left -= step;
-        if (this.#left === 0) {
-          this.#end();
-          return at;
-        }
-      }
-    }
-    return at;
-  }
-
-  /** MQTT 3.1.1, 2.2.3: seven bits in a byte, the lowest first, at most four bytes. */
-  #readLength(byte: number): void {
-    this.packetBytes += (byte & 0x7f) * 2 ** this.#shift;
-    this.#shift += 7;
-    if (byte >= 0x80 && this.#shift < 28) return;
-    // A fifth byte is malformed: whatever follows is no packet any more, and aedes' parser says so.
-    this.#left = byte >= 0x80 ? Number.POSITIVE_INFINITY : this.packetBytes;
-    if (this.#left > 0) this.#phase = "body";
-    else this.#end();
-  }
-
-  #end(): void {
-    this.#phase = "type";
-    this.count++;
-  }
 }

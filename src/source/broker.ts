@@ -18,7 +18,7 @@ import type { Aedes, Client, PublishPacket } from "aedes";
 import type { Context } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import { BrokerAccess } from "./broker-access.ts";
-import { openGate, type Gate } from "./broker-gate.ts";
+import { BrokerGate } from "./broker-gate.ts";
 import { BrokerIdentifiers } from "./broker-identifiers.ts";
 import { openListener } from "./broker-listener.ts";
 import { brokerProblem, type BrokerSourceOptions } from "./broker-options.ts";
@@ -40,7 +40,7 @@ const farewellMs = 500;
 const [unavailable, badCredentials] = [3, 4] as const;
 
 interface Connection {
-  readonly gate: Gate;
+  readonly gate: BrokerGate;
   readonly publisher: Publisher;
   user: string | undefined;
   isAdmitted: boolean;
@@ -183,7 +183,7 @@ class BrokerSource implements Source {
       return;
     }
     const publisher = window.publisher(() => gate.resume());
-    const gate = openGate(socket, {
+    const gate = new BrokerGate(socket, {
       packetBytesMax: this.#options.limits.maxPayload + topicBytesMax,
       // What follows CONNECT waits for CONNACK: aedes would handle it before it has authenticated anybody.
       mayPass: (passed) =>

@@ -176,6 +176,22 @@ test("QoS 0 enters, and all of it does when its sender hangs up at once", async 
   await until("all of them", () => intake.waiting === 500);
 });
 
+test("a fast sender gets a hundred messages a turn, so that timers and others are not held up", async (t) => {
+  const { intake, port } = await startedBroker(t);
+  const client = await rawClient(t, port);
+  let [before, most, isDone] = [0, 0, false];
+  const look = (): void => {
+    most = Math.max(most, intake.waiting - before);
+    before = intake.waiting;
+    if (!isDone) setImmediate(look);
+  };
+  look();
+  client.send(...numbers(1, 20_000).map((id) => publishPacket(id, { qos: 0 })));
+  await until("all of them", () => intake.waiting === 20_000);
+  isDone = true;
+  assert.ok(most <= 200, `${most} in one turn`);
+});
+
 test("without room publishes wait, pings are answered, and order is kept when room returns", async (t) => {
   const { intake, port, context } = await startedBroker(t);
   const client = await rawClient(t, port);
