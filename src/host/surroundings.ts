@@ -16,7 +16,7 @@ export interface Surroundings extends AsyncDisposable {
   readonly health: HealthBook;
   readonly clock: Clock;
   readonly eventLoop: EventLoopWatch;
-  context(kind: ComponentKind, name: string): Context;
+  readonly context: (kind: ComponentKind, name: string) => Context;
 }
 
 interface SurroundingsParts {

@@ -1,0 +1,68 @@
+/**
+ * A poll that keeps its phase: due at start + n × every by the monotone clock, however long a reading takes and
+ * whatever the wall clock does. It never piles up: a reading that is still under way when the next is due, or an
+ * intake without room, costs that one reading, counted as skipped.
+ */
+import type { Timer } from "../core/clock.ts";
+import type { Context } from "../core/context.ts";
+import { duration } from "../core/field.ts";
+import type { Intake } from "./source.ts";
+
+/** What every polling source lets the user say. */
+export function pollEvery(standard: string) {
+  return duration({ doc: "How often it is read", default: standard, min: "100ms", max: "1d" });
+}
+
+interface PollParts {
+  readonly context: Context;
+  readonly intake: Intake;
+  readonly everyMs: number;
+  /** One reading. What it throws is a mistake of ours: readings that fail are told in health. */
+  readonly read: (signal: AbortSignal) => Promise<void>;
+}
+
+export class Poll {
+  readonly #parts: PollParts;
+  readonly #stopping = new AbortController();
+  readonly #startMs: number;
+  #timer: Timer | undefined;
+  #running: Promise<void> | undefined;
+  #skipped = 0;
+
+  /** Reads at once, then at each multiple of `everyMs`. */
+  constructor(parts: PollParts) {
+    this.#parts = parts;
+    this.#startMs = parts.context.clock.monotonicMs();
+    this.#tick();
+  }
+
+  get skipped(): number {
+    return this.#skipped;
+  }
+
+  /** Waits for a reading that is under way. May be called twice. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#timer?.cancel();
+    await this.#running;
+  }
+
+  #tick(): void {
+    const { context, everyMs, intake, read } = this.#parts;
+    if (this.#stopping.signal.aborted) return;
+    const sinceStartMs = context.clock.monotonicMs() - this.#startMs;
+    // Half a millisecond: a timer may fire that much early, and must not hit the same multiple again.
+    const nextMs = (Math.floor((sinceStartMs + 0.5) / everyMs) + 1) * everyMs;
+    this.#timer = context.clock.after(nextMs - sinceStartMs, () => this.#tick());
+    if (this.#running !== undefined || !intake.hasRoom()) {
+      this.#skipped += 1;
+      context.metrics
+        .counter("holdfast_source_events_total", { source: context.name, status: "skipped" })
+        .add();
+      return;
+    }
+    this.#running = read(this.#stopping.signal).finally(() => {
+      this.#running = undefined;
+    });
+  }
+}
