@@ -11,7 +11,9 @@ const tests = globSync("test/**/*.ts").sort();
 const text = new Map([...sources, ...tests].map((file) => [file, readFileSync(file, "utf8")]));
 const read = (file: string): string => text.get(file) ?? readFileSync(file, "utf8");
 const imports = (file: string): string[] =>
-  [...read(file).matchAll(/(?:\bfrom\s+|\bimport\s*\(?\s*)"([^"]+)"/g)].map((match) => match[1] ?? "");
+  [...read(file).matchAll(/(?:\bfrom\s+|\bimport\s*\(?\s*)"([^"]+)"/g)].map(
+    (match) => match[1] ?? "",
+  );
 
 /** What each room may import from: rooms, or single files. Its own room always. */
 const mayImport: Record<string, readonly string[]> = {
@@ -56,17 +58,31 @@ const doors: Record<string, readonly string[]> = {
   "pino-pretty": ["src/host/log.ts"],
   "prom-client": ["src/host/metrics.ts"],
   "@marcbachmann/cel-js": ["src/processor/filter.ts"],
-  superstruct: ["src/core/field.ts", "src/core/field-structs.ts", "src/stream/schema.ts", "src/config/load.ts"],
+  superstruct: [
+    "src/core/field.ts",
+    "src/core/field-structs.ts",
+    "src/stream/schema.ts",
+    "src/config/load.ts",
+  ],
 };
 
 /** What of the outside world has one door, and which it is. (status-script.ts runs in the browser.) */
 const outside: readonly { what: RegExp; doors: readonly string[] }[] = [
-  { what: /\bDate\.now\(|\bnew Date\(\)|\bperformance\.now\(|process\.hrtime/, doors: ["src/core/clock.ts", "src/host/status-script.ts"] },
-  { what: /\bsetTimeout\(|\bsetInterval\(/, doors: ["src/core/clock.ts", "src/host/status-script.ts"] },
+  {
+    what: /\bDate\.now\(|\bnew Date\(\)|\bperformance\.now\(|process\.hrtime/,
+    doors: ["src/core/clock.ts", "src/host/status-script.ts"],
+  },
+  {
+    what: /\bsetTimeout\(|\bsetInterval\(/,
+    doors: ["src/core/clock.ts", "src/host/status-script.ts"],
+  },
   { what: /\bMath\.random\b/, doors: ["src/agent.ts"] },
   { what: /\bprocess\.env\b/, doors: ["src/core/environment.ts"] },
   { what: /(?<![./])\bconsole\./, doors: [] },
-  { what: /\bprocess\.std(out|err)\b/, doors: ["src/main.ts", "src/host/log.ts", "src/sink/console.ts"] },
+  {
+    what: /\bprocess\.std(out|err)\b/,
+    doors: ["src/main.ts", "src/host/log.ts", "src/sink/console.ts"],
+  },
 ];
 
 test("the top level has no folder but those of the house", () => {
@@ -110,7 +126,10 @@ test("each package has one door", () => {
       if (specifier.startsWith(".") || specifier.startsWith("node:")) continue;
       const rule = doors[specifier];
       assert.ok(rule !== undefined, `${file}: package ${specifier} has no door in the table`);
-      assert.ok(rule.includes(file), `${file} must not import ${specifier}: its door is ${rule.join()}`);
+      assert.ok(
+        rule.includes(file),
+        `${file} must not import ${specifier}: its door is ${rule.join()}`,
+      );
     }
   }
   const dependencies = Object.keys(
@@ -148,10 +167,17 @@ test("README shows every error code and every metric, and none that is gone", ()
     ...new Set([...readme.matchAll(pattern)].map((match) => match[1] ?? "")),
   ];
   assert.deepEqual(shown(/^\| `([A-Z]+_[A-Z_]+)` \|/gm).sort(), Object.keys(errorTable).sort());
-  assert.deepEqual(shown(/^\| `((?:stream|holdfast)_[a-z_]+)/gm).sort(), Object.keys(metricTable).sort());
+  assert.deepEqual(
+    shown(/^\| `((?:stream|holdfast)_[a-z_]+)/gm).sort(),
+    Object.keys(metricTable).sort(),
+  );
 });
 
 test("every error code is used", () => {
-  const all = sources.filter((file) => file !== "src/core/errors.ts").map(read).join("\n");
-  for (const code of Object.keys(errorTable)) assert.ok(all.includes(`"${code}"`), `${code} is not used`);
+  const all = sources
+    .filter((file) => file !== "src/core/errors.ts")
+    .map(read)
+    .join("\n");
+  for (const code of Object.keys(errorTable))
+    assert.ok(all.includes(`"${code}"`), `${code} is not used`);
 });

@@ -40,4 +40,3 @@ export const sourceEntryOptions = byType(
   },
   { doc: "Where events come from; the key is the source's name" },
 );
-export type SourceSettings = Infer<typeof sourceEntryOptions>;

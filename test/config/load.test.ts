@@ -133,10 +133,10 @@ test("loadConfigText() refuses a file above 1 MiB unread", () => {
 });
 
 test("loadConfigText() survives aliases that grow, hold themselves, or are deep", () => {
-  const bomb = `a: &a [x, x, x, x, x, x, x, x, x]\n${[..."bcdefghi"]
+  const bomb = `a: &a [x, x, x, x, x, x, x, x, x]\n${Array.from("bcdefghi")
     .map((name, i) => `${name}: &${name} [${`*${"abcdefgh"[i] ?? ""}, `.repeat(9)}]`)
     .join("\n")}\n`;
-  for (const text of [bomb, "a: &x [*x]\n", `${"[".repeat(5000)}`, "a: *b\n", "? [a]\n: b\n"]) {
+  for (const text of [bomb, "a: &x [*x]\n", "[".repeat(5000), "a: *b\n", "? [a]\n: b\n"]) {
     assert.notDeepEqual(problemsOf(text), [], text.slice(0, 20));
   }
 });

@@ -25,7 +25,10 @@ test("openChunk() gives back what sealChunk() was given, over several sections",
   assert.deepEqual(opened?.head, { ...head, count: 4 });
   const decoded = decodeSections(opened?.body ?? new Uint8Array(), context);
   const seen = decoded.map(({ key, time, receivedAt, headers, payload }) => ({
-    ...{ key, time, receivedAt, headers },
+    key,
+    time,
+    receivedAt,
+    headers,
     payload: Buffer.from(payload),
   }));
   assert.deepEqual(

@@ -339,15 +339,15 @@ test("durable() never takes a file that is just being begun for a closed one", a
   for (let seq = 2; seq <= 200; seq++) {
     // Tidied at each moment while the next file is made.
     const before = confirmed;
-    let isMade = false;
+    const made = new AbortController();
     const tidying = (async () => {
-      while (!isMade) {
+      while (!made.signal.aborted) {
         archive.durable(before);
         await new Promise(setImmediate);
       }
     })();
     confirmed = await archive.send(storedEvents(seq, 1));
-    isMade = true;
+    made.abort();
     await tidying;
     const newest = `readings-${String(seq).padStart(16, "0")}-5eed0000.ndjson`;
     assert.ok(archive.names().includes(newest), `${newest} is gone`);

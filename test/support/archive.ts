@@ -18,7 +18,9 @@ export function readArchive(path: string, stream: string): Envelope[] {
   const found: Envelope[] = [];
   const names = readdirSync(folder).filter((name) => /\.ndjson(\.gz)?$/.test(name));
   // While a closed file is being compressed both forms may be there for a moment: the plain one is whole.
-  const chosen = names.filter((name) => !(name.endsWith(".gz") && names.includes(name.slice(0, -3))));
+  const chosen = names.filter(
+    (name) => !(name.endsWith(".gz") && names.includes(name.slice(0, -3))),
+  );
   for (const name of chosen.sort()) {
     const bytes = readFileSync(join(folder, name));
     const text = (name.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString("utf8");
