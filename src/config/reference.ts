@@ -1,10 +1,13 @@
 /**
  * The reference of all options, printed from the declaration: device/example.yaml, device/schema.json and
- * device/reference.md. `npm run reference` writes them anew; a test fails when they are stale.
+ * device/reference.md; and README's tables of errors and metrics, printed from theirs. `npm run reference` writes
+ * them anew; a test fails when they are stale.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { errorTable } from "../core/errors.ts";
 import type { AnyField } from "../core/field.ts";
+import { metricTable } from "../core/metrics.ts";
 import { configOptions } from "./config.ts";
 import { starterText, written } from "./starter.ts";
 
@@ -14,7 +17,41 @@ export function referenceFiles(): ReadonlyMap<string, string> {
     ["device/example.yaml", starterText()],
     ["device/schema.json", schemaText()],
     ["device/reference.md", tablesText()],
+    ["README.md", readmeText(readFileSync("README.md", "utf8"))],
   ]);
+}
+
+/** README with the tables between its marks printed anew; the rest is written by hand. */
+function readmeText(readme: string): string {
+  const errors = Object.entries(errorTable).map(([code, { kind, sentence, hint }]) => [
+    `\`${code}\``,
+    kind,
+    sentence,
+    hint,
+  ]);
+  const metrics = Object.entries(metricTable).map(([name, { kind, labels, help }]) => [
+    `\`${name}${labels.length > 0 ? `{${labels.join(",")}}` : ""}\``,
+    kind,
+    help,
+  ]);
+  const printed = {
+    errors: markdown(["code", "kind", "what happened", "what to do"], errors),
+    metrics: markdown(["metric", "kind", "what it counts"], metrics),
+  };
+  return Object.entries(printed).reduce(
+    (text, [mark, table]) =>
+      text.replace(
+        new RegExp(`(<!-- ${mark} -->\\n)[\\s\\S]*?(\\n<!-- /${mark} -->)`),
+        (_, open: string, close: string) => `${open}${table}${close}`,
+      ),
+    readme,
+  );
+}
+
+function markdown(heads: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  return [line(heads), line(heads.map(() => "---")), ...rows.map(line)].join("\n");
 }
 
 function schemaText(): string {

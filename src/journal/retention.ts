@@ -4,7 +4,7 @@
  * - What every group has passed stays for replay until `maxAge`, or until space is needed: it goes first, and that
  *   is no drop.
  * - What a group has not passed goes only by a quota that the configuration names (the journal's `maxBytes` under
- *   drop-oldest, a stream's `maxBytes` or `maxAge`): counted, and told in `_gaps`.
+ *   drop-oldest, a stream's `maxBytes`): counted, and told in `_gaps`.
  * - `_gaps` itself is never dropped.
  *
  * A chunk goes in constant time: one row read, one deleted. Room is made in steps of 1 % of `maxBytes`, so that
@@ -87,7 +87,7 @@ export class Retention {
   enforceQuotas(now: Moment): void {
     for (const name of this.#ledger.names()) {
       const quota = this.#setup.streams.get(name);
-      this.#trimAged(name, quota?.maxAgeMs, now);
+      this.#trimAged(name, quota?.maxAgeMs ?? this.#setup.maxAgeMs, now);
       if (quota?.maxBytes === undefined || name === gapsStream) continue;
       for (;;) {
         const stream = this.#ledger.known(name);
@@ -100,18 +100,14 @@ export class Retention {
     }
   }
 
-  #trimAged(name: string, ownMaxAgeMs: number | undefined, now: Moment): void {
+  /** Only what every group has passed: an age is no quota, it never drops. */
+  #trimAged(name: string, maxAgeMs: number, now: Moment): void {
     if (now.clock !== "synced") return;
     for (let count = 0; count < agedPerTurnMax; count++) {
       const chunk = this.#oldestOf(name);
-      if (chunk === undefined || chunk.synced === 0) return;
-      const ageMs = now.wallMs - chunk.at;
-      const isPassed = chunk.last <= this.#ledger.passed(name);
-      if (ownMaxAgeMs !== undefined && ageMs > ownMaxAgeMs && (isPassed || name !== gapsStream)) {
-        this.#remove(name, chunk, "stream-age", now);
-      } else if (isPassed && ageMs > this.#setup.maxAgeMs) {
-        this.#remove(name, chunk, "age", now);
-      } else return;
+      if (chunk === undefined || chunk.synced === 0 || now.wallMs - chunk.at <= maxAgeMs) return;
+      if (chunk.last > this.#ledger.passed(name)) return;
+      this.#remove(name, chunk, "age", now);
     }
   }
 
