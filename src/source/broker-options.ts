@@ -1,5 +1,4 @@
 /** The embedded broker's options, and what cannot be said about them field by field. */
-import { isIP } from "node:net";
 import type { TlsOptions } from "node:tls";
 import {
   group,
@@ -13,6 +12,7 @@ import {
   text,
   type Infer,
 } from "../core/field.ts";
+import { isLocalAddress } from "../core/loopback.ts";
 import { readPem } from "../core/tls.ts";
 import { sourceOptions } from "./source.ts";
 import { topicPattern } from "./topic-pattern.ts";
@@ -93,10 +93,9 @@ export function brokerProblem(options: BrokerSourceOptions): string | null {
   if (options.listen.startsWith("unix:")) {
     return `listen is ${options.listen}: clients connect by TCP, give an address such as 127.0.0.1:1883`;
   }
-  const { host, port } = listenOf(options);
-  if (port > 65_535) return `listen is ${options.listen}: ports end at 65535`;
+  if (listenOf(options).port > 65_535) return `listen is ${options.listen}: ports end at 65535`;
   const users = Object.keys(options.users);
-  if (users.length === 0 && !isLoopback(host)) {
+  if (users.length === 0 && !isLocalAddress(options.listen)) {
     return `listen is ${options.listen}, which others can reach: name users, or listen on 127.0.0.1`;
   }
   for (const user of Object.keys(options.acl)) {
@@ -109,11 +108,6 @@ export function listenOf({ listen }: { readonly listen: string }): { host: strin
   const colon = listen.lastIndexOf(":");
   const host = listen.slice(0, colon).replaceAll(/^\[|\]$/g, "");
   return { host, port: Number(listen.slice(colon + 1)) };
-}
-
-function isLoopback(host: string): boolean {
-  if (host === "localhost" || host === "::1") return true;
-  return isIP(host) === 4 && host.startsWith("127.");
 }
 
 /** @throws HoldfastError SECRET_UNREADABLE */
