@@ -228,13 +228,19 @@ export function identify(
   return db.transaction(() => {
     const device = (meta.get("device") as string | undefined) ?? setup.device;
     const openBoot = meta.get("open-in-boot") as string | undefined;
+    const openUnder = meta.get("open-under") as string | undefined;
     setMeta.run("device", device);
     setMeta.run("open-in-boot", setup.bootId);
+    setMeta.run("open-under", setup.durability);
     const last = db.prepare("SELECT * FROM epoch ORDER BY ordinal DESC LIMIT 1").get() as
       | { ordinal: number; uuid: string; parent: string | null; board: string | null }
       | undefined;
-    const reason = newEpochReason(setup, last, openBoot);
+    const reason = newEpochReason(setup, last, openBoot, openUnder);
     let epoch = last;
+    if (reason === null && last?.board === null && setup.board !== null) {
+      // The board could not be told when the epoch began; from now on another one is noticed.
+      db.prepare("UPDATE epoch SET board = ? WHERE ordinal = ?").run(setup.board, last.ordinal);
+    }
     if (reason !== null) {
       epoch = {
         ordinal: (last?.ordinal ?? 0) + 1,
@@ -265,14 +271,15 @@ function newEpochReason(
   setup: WorkerSetup,
   last: { readonly board: string | null } | undefined,
   openBoot: string | undefined,
+  openUnder: string | undefined,
 ): string | null {
   if (last === undefined) return "new journal";
   if (setup.board !== null && last.board !== null && setup.board !== last.board)
     return "another board";
   const wasOpen = openBoot !== undefined && openBoot !== "";
   const rebooted = openBoot !== setup.bootId;
-  if (setup.durability === "crash" && wasOpen && rebooted)
-    return "unclean reboot under durability crash";
+  // What counts is what was promised then: the power cut may be why the setting was changed.
+  if (openUnder === "crash" && wasOpen && rebooted) return "unclean reboot under durability crash";
   return null;
 }
 

@@ -3,7 +3,6 @@
  * written comes back (`hold`, `putBack`) and goes first the next time.
  */
 import type { Clock } from "../core/clock.ts";
-import { HoldfastError } from "../core/errors.ts";
 import type { NewEvent } from "../core/event.ts";
 import { SectionEncoder } from "./chunk.ts";
 import type {
@@ -14,40 +13,24 @@ import type {
   UnitOutcome,
 } from "./journal.ts";
 import { Pack } from "./pack.ts";
-import type {
-  Intaken,
-  Moment,
-  PackedUnit,
-  Section,
-  Turn,
-  TurnResult,
-  UnitResult,
-} from "./protocol.ts";
+import type { Intaken, Moment, PackedUnit, Section, Turn } from "./protocol.ts";
+import { Sent, type Rest, type Unit } from "./sent.ts";
 
 /** A turn is large enough: about 40 ms of 25,000 events a second, and 0.5 bytes to disk for each of payload. */
 const turnEvents = 1_024;
 const turnBytes = 256 * 1024;
-/** What may wait: eight such turns, so that a disk that takes 300 ms for an fsync does not stop a fast source. */
+/**
+ * What may wait: eight such turns, so that a disk that takes 300 ms for an fsync does not stop a fast source; and
+ * no more than an eighth of the journal, or one turn could be more than a journal of a few MiB can ever hold.
+ */
 export const waitingEventsMax = 8_192;
 export const waitingBytesMax = 8 * 1024 * 1024;
+const waitingShare = 1 / 8;
+/** A unit that found no room is tried again with any turn, this late at the latest, ms. */
+const roomRetryMs = 1_000;
 /** A cursor that may be repeated rides on the next commit, this late at the latest, ms. */
 const idleMs = 5_000;
 
-interface Ticket<T> {
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: Error) => void;
-}
-type Unit = { readonly packed: PackedUnit } & Ticket<UnitOutcome>;
-type Purge = { readonly stream: string; readonly ids: readonly number[] | null } & Ticket<number>;
-type Forget = { readonly source: string } & Ticket<void>;
-type Release = { readonly packet: PacketIdentifier; readonly settled: Settled };
-
-interface Rest {
-  units: Unit[];
-  releases: Release[];
-  forgets: Forget[];
-  purges: Purge[];
-}
 const noRest = (): Rest => ({ units: [], releases: [], forgets: [], purges: [] });
 
 interface Held {
@@ -56,54 +39,37 @@ interface Held {
   readonly quality: Turn["clock"];
 }
 
-/** A turn on its way, with those who wait for it. */
-export class Sent {
-  readonly turn: Turn;
-  readonly settled: readonly Settled[];
-  readonly rest: Rest;
-  #isIntakeSettled = false;
-
-  constructor(turn: Turn, settled: readonly Settled[], rest: Rest) {
-    this.turn = turn;
-    this.settled = settled;
-    this.rest = rest;
-  }
-
-  buffers(): ArrayBuffer[] {
-    const sections = [
-      ...this.turn.intake.sections,
-      ...this.turn.units.flatMap((unit) => unit.sections),
-    ];
-    return sections.map(({ bytes }) => bytes.buffer);
-  }
-
-  settleIntake(): void {
-    if (this.#isIntakeSettled) return;
-    this.#isIntakeSettled = true;
-    for (const settled of this.settled) settled();
-  }
-
-  settleRest(result: Extract<TurnResult, { kind: "done" }>): void {
-    for (const { settled } of this.rest.releases) settled();
-    for (const { resolve } of this.rest.forgets) resolve();
-    for (const [index, { resolve }] of this.rest.purges.entries())
-      resolve(result.purged[index] ?? 0);
-    for (const [index, unit] of this.rest.units.entries()) settleUnit(unit, result.units[index]);
-  }
-
-  abandon(error: Error): void {
-    for (const { reject } of [...this.rest.units, ...this.rest.forgets, ...this.rest.purges])
-      reject(error);
-  }
+function forgetful(intake: Intaken, sources: ReadonlySet<string>): Intaken {
+  return { ...intake, packets: intake.packets.filter(({ source }) => !sources.has(source)) };
 }
 
-function settleUnit(unit: Unit, result: UnitResult | undefined): void {
-  if (result !== undefined && "committed" in result) {
-    unit.resolve(result.committed ? "committed" : "refused");
-  } else
-    unit.reject(
-      new HoldfastError("JOURNAL_DISK", `Cannot commit a unit of work: ${result?.error}`),
-    );
+/**
+ * The unit with bytes of its own. The caller may go on using its buffers; and to post a view is to copy all that it
+ * looks into, for an event that was read the whole chunk.
+ */
+function copied(unit: Omit<UnitOfWork, "emits">): Omit<UnitOfWork, "emits"> {
+  const { state, retries, deadLetters } = unit;
+  // What is no bytes at all is left for SQLite to refuse, with this unit alone.
+  const own = (bytes: Uint8Array): Uint8Array =>
+    bytes instanceof Uint8Array ? new Uint8Array(bytes) : bytes;
+  return {
+    ...unit,
+    ...(state && {
+      state: state.map((put) => ({ ...put, value: put.value === null ? null : own(put.value) })),
+    }),
+    ...(retries && {
+      retries: {
+        remove: retries.remove,
+        put: retries.put.map((row) => ({
+          ...row,
+          event: { ...row.event, payload: own(row.event.payload) },
+        })),
+      },
+    }),
+    ...(deadLetters && {
+      deadLetters: deadLetters.map((letter) => ({ ...letter, payload: own(letter.payload) })),
+    }),
+  };
 }
 
 export class Outbox {
@@ -115,9 +81,12 @@ export class Outbox {
   #isBack = false;
   #dueMs = Number.POSITIVE_INFINITY;
   #lastTurnMs = 0;
+  readonly #bytesMax: number;
+  #onItsWay: Sent | null = null;
 
-  constructor(clock: Clock, lingerMs: (stream: string) => number) {
+  constructor(clock: Clock, lingerMs: (stream: string) => number, maxBytes: number) {
     this.#clock = clock;
+    this.#bytesMax = Math.min(waitingBytesMax, maxBytes * waitingShare);
     this.#lingerMs = lingerMs;
     this.#pack = new Pack(clock);
   }
@@ -136,12 +105,16 @@ export class Outbox {
   #taken(settled: Settled, packet: PacketIdentifier | undefined): void {
     this.#pack.settled.push(settled);
     if (packet !== undefined) this.#pack.addPacket(packet);
-    if (this.#pack.count >= turnEvents || this.#pack.bytes >= turnBytes) this.#dueMs = 0;
+    if (
+      this.#pack.count >= turnEvents ||
+      this.#pack.bytes >= Math.min(turnBytes, this.#bytesMax / 2)
+    )
+      this.#dueMs = 0;
   }
 
   get hasRoom(): boolean {
     const { count, bytes } = this.#pack;
-    return this.#held === null && count < waitingEventsMax && bytes < waitingBytesMax;
+    return this.#held === null && count < waitingEventsMax && bytes < this.#bytesMax;
   }
 
   /** The intake found no room and waits; the rest goes on. */
@@ -175,7 +148,7 @@ export class Outbox {
 
   commit(unit: UnitOfWork, when: "soon" | "linger" | "idle"): Promise<UnitOutcome> {
     const { emits, ...others } = unit;
-    const packed: PackedUnit = { ...others, sections: this.#packEmits(emits ?? []) };
+    const packed: PackedUnit = { ...copied(others), sections: this.#packEmits(emits ?? []) };
     if (when === "soon") this.#dueMs = 0;
     else this.#dueIn(when === "idle" ? idleMs : this.#lingerMs(""));
     return new Promise((resolve, reject) => {
@@ -185,15 +158,21 @@ export class Outbox {
 
   #packEmits(emits: NonNullable<UnitOfWork["emits"]>): Section[] {
     const encoders = new Map<string, SectionEncoder>();
+    const finished: Section[] = [];
     for (const { stream, event } of emits) {
       let encoder = encoders.get(stream);
+      if (encoder?.isFull === true) {
+        finished.push({ stream, bytes: encoder.finish() });
+        encoder = undefined;
+      }
       if (encoder === undefined) {
         encoder = new SectionEncoder(event.receivedAt, this.#clock.monotonicMs());
         encoders.set(stream, encoder);
       }
       encoder.add(event);
     }
-    return [...encoders].map(([stream, encoder]) => ({ stream, bytes: encoder.finish() }));
+    for (const [stream, encoder] of encoders) finished.push({ stream, bytes: encoder.finish() });
+    return finished;
   }
 
   release(packet: PacketIdentifier, settled: Settled): void {
@@ -201,8 +180,14 @@ export class Outbox {
     this.#dueIn(this.#lingerMs(""));
   }
 
+  /** Also the identifiers of what has not been written yet: they would come back with it. */
   forget(source: string): Promise<void> {
     this.#dueMs = 0;
+    this.#pack.forget(source);
+    this.#onItsWay?.forgotten.add(source);
+    if (this.#held !== null) {
+      this.#held = { ...this.#held, intake: forgetful(this.#held.intake, new Set([source])) };
+    }
     return new Promise((resolve, reject) => {
       this.#rest.forgets.push({ source, resolve, reject });
     });
@@ -231,6 +216,7 @@ export class Outbox {
     };
     const sent = new Sent(turn, first.settled, this.#rest);
     this.#rest = noRest();
+    this.#onItsWay = sent;
     this.#lastTurnMs = now.monotonicMs;
     // What was packed behind a held intake is due as soon as that has been taken.
     this.#dueMs = this.#pack.count > 0 ? 0 : Number.POSITIVE_INFINITY;
@@ -245,10 +231,23 @@ export class Outbox {
 
   /** The intake found no room: it goes first when there is some. */
   hold(sent: Sent, intake: Intaken): void {
-    this.#held = { intake, settled: sent.settled, quality: sent.turn.clock };
+    this.#held = {
+      intake: forgetful(intake, sent.forgotten),
+      settled: sent.settled,
+      quality: sent.turn.clock,
+    };
     const { units, releases, forgets, purges } = this.#rest;
     const others = units.length + releases.length + forgets.length + purges.length;
     this.#dueMs = others > 0 ? 0 : Number.POSITIVE_INFINITY;
+  }
+
+  /** These units found no room: they go first when there is some. */
+  keepWaiting(units: readonly Unit[], others: number): void {
+    if (units.length === 0) return;
+    this.#rest.units = [...units, ...this.#rest.units];
+    this.#isBack = others === 0;
+    // Where others went through it is their turn next.
+    this.#dueIn(others > 0 ? 0 : roomRetryMs);
   }
 
   /** Nothing of the turn happened: all of it goes first the next time. */
@@ -264,7 +263,11 @@ export class Outbox {
       forgets: [...rest.forgets, ...this.#rest.forgets],
       purges: [...rest.purges, ...this.#rest.purges],
     };
-    this.#held = { intake: turn.intake, settled: sent.settled, quality: turn.clock };
+    this.#held = {
+      intake: forgetful(turn.intake, sent.forgotten),
+      settled: sent.settled,
+      quality: turn.clock,
+    };
     this.#isBack = true;
     this.#dueMs = 0;
   }

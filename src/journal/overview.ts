@@ -6,6 +6,8 @@ import type { Cursor, JournalIdentity, JournalStatus, StreamStatus } from "./jou
 import type { Damage, TurnResult, WorkerFigures } from "./protocol.ts";
 
 const emptyStream: StreamStatus = { first: 1, head: 0, bytes: 0, deadLetters: 0 };
+/** Drops of one stream and reason are logged this often, ms; the metric counts each. */
+const tellEveryMs = 60_000;
 /** Damaged ranges that are named; more are only counted. */
 const damagesMax = 100;
 
@@ -18,6 +20,7 @@ export class Overview {
   readonly #damaged = new Map<string, Damage>();
   readonly #commits: Counter;
   readonly #commitSeconds: Histogram;
+  readonly #told = new Map<string, { untold: number; nextMs: number }>();
   #identity: JournalIdentity | undefined;
   #usedBytes = 0;
   #dropped = 0;
@@ -51,16 +54,32 @@ export class Overview {
 
   committed(result: Extract<TurnResult, { kind: "done" }>): void {
     this.#failure = null;
-    this.#commits.add();
-    this.#commitSeconds.observe(result.commitMs / 1000);
+    if (result.commits > 0) {
+      this.#commits.add();
+      this.#commitSeconds.observe(result.commitMs / 1000);
+    }
     this.#note(result.figures);
     for (const { stream, from, to, reason } of result.dropped) {
-      this.#dropped += to - from + 1;
+      const count = to - from + 1;
+      this.#dropped += count;
       this.#context.metrics
         .counter("holdfast_journal_dropped_total", { stream, reason })
-        .add(to - from + 1);
-      this.#context.log.warn(`Stream ${stream} lost events to ${reason}`, { from, to });
+        .add(count);
+      this.#tellDrop(stream, reason, count);
     }
+  }
+
+  /** The first at once, then sums: a full journal drops with every commit. */
+  #tellDrop(stream: string, reason: string, count: number): void {
+    const key = `${stream}\0${reason}`;
+    const nowMs = this.#context.clock.monotonicMs();
+    const told = this.#told.get(key) ?? { untold: 0, nextMs: nowMs };
+    told.untold += count;
+    this.#told.set(key, told);
+    if (nowMs < told.nextMs) return;
+    this.#context.log.warn(`Stream ${stream} lost ${told.untold} events to ${reason}`);
+    told.untold = 0;
+    told.nextMs = nowMs + tellEveryMs;
   }
 
   failed(error: HoldfastError): void {

@@ -16,7 +16,7 @@ export class Pack {
   readonly #open = new Map<string, Open>();
   readonly #finished: Section[] = [];
   readonly #letters: NewDeadLetter[] = [];
-  readonly #packets: PacketIdentifier[] = [];
+  #packets: PacketIdentifier[] = [];
   /** In the order of the calls, events and dead letters alike. */
   readonly settled: Settled[] = [];
   /** Events and dead letters. */
@@ -33,9 +33,9 @@ export class Pack {
   add(stream: string, event: NewEvent): boolean {
     const clock = this.#clock.quality();
     let open = this.#open.get(stream);
-    const isFirst = open === undefined;
-    if (open === undefined || open.clock !== clock) {
-      // A time sync in between: a new section with bases of its own, so that each can be put right by itself.
+    const isFirst = open === undefined || open.encoder.count === 0;
+    if (open === undefined || open.clock !== clock || open.encoder.isFull) {
+      // After a time sync a new section has bases of its own, so that each can be put right by itself.
       if (open !== undefined) this.#finished.push({ stream, bytes: open.encoder.finish() });
       const encoder = new SectionEncoder(event.receivedAt, this.#clock.monotonicMs());
       open = { encoder, clock };
@@ -57,6 +57,11 @@ export class Pack {
 
   addPacket(packet: PacketIdentifier): void {
     this.#packets.push(packet);
+  }
+
+  /** The source's session is gone: what it sent stays, its identifiers are free. */
+  forget(source: string): void {
+    this.#packets = this.#packets.filter((packet) => packet.source !== source);
   }
 
   finish(): Intaken {

@@ -94,12 +94,17 @@ export type TurnResult =
       readonly units: readonly UnitResult[];
       readonly purged: readonly number[];
       readonly dropped: readonly Dropped[];
+      /** 0 when there was nothing to write. */
+      readonly commits: 0 | 1;
       readonly commitMs: number;
       readonly figures: WorkerFigures;
     };
 
-/** A string: the unit could not be applied, and why. */
-export type UnitResult = { readonly committed: boolean } | { readonly error: string };
+/** `error`: the unit could not be applied, and why. `waits`: it found no room and comes back, to be tried again. */
+export type UnitResult =
+  | { readonly committed: boolean }
+  | { readonly error: string }
+  | { readonly waits: PackedUnit };
 
 export interface WorkerFigures {
   /** Streams that changed. */

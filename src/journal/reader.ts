@@ -36,7 +36,10 @@ export class JournalReader {
     this.#packets = db.prepare("SELECT id FROM packet_id WHERE source = ?").pluck();
   }
 
-  /** Whole chunks from the one that holds `after` + 1. A damaged one is left out and its range told. */
+  /**
+   * Whole chunks from the one that holds `after` + 1, up to one that is damaged. Where the first is damaged its
+   * range is told, and `first` lies behind it, as if it had been trimmed: a reader passes it, at the head as well.
+   */
   read({
     stream,
     after,
@@ -47,7 +50,8 @@ export class JournalReader {
     const chunks: ReadChunk[] = [];
     const damaged: Damage[] = [];
     if (record === undefined) return { chunks, first: 1, head: 0, damaged };
-    const { id, first, head } = record;
+    const { id, head } = record;
+    let { first } = record;
     const end = chunkId(id + 1, 0);
     let row = this.#at.get(chunkId(id, 0), chunkId(id, after + 1)) as FullRow | undefined;
     if (row === undefined || row.last <= after) {
@@ -57,7 +61,9 @@ export class JournalReader {
     while (row !== undefined && events < maxEvents && bytes < maxBytes) {
       const opened = openChunk(row.body);
       if (opened === null || opened.head.first !== row.first) {
+        if (chunks.length > 0) break;
         damaged.push({ stream, from: row.first, to: row.last });
+        first = row.last + 1;
       } else {
         const { epoch, clock } = opened.head;
         chunks.push({

@@ -16,8 +16,13 @@ import { gapsStream } from "./journal.ts";
 import type { Dropped, Moment, WorkerSetup } from "./protocol.ts";
 import { pageBytes, type Db } from "./sqlite.ts";
 
-/** Intake ends 10 % below `maxBytes`: units, dead letters, cursors and trims use the rest (invariant 5). */
-const intakeShare = 0.9;
+/**
+ * Intake ends 10 % below `maxBytes`; units of work have half of the rest before they too make room, so that
+ * cursors, dead letters and trims always find some (invariant 5).
+ */
+const shares = { intake: 0.9, units: 0.95 } as const;
+/** What units bring in one turn, so that making room for a pile of them does not empty the journal at once. */
+const unitsShare = 1 / 8;
 const stepShare = 0.01;
 const sealQuietMs = 10_000;
 const sealAgeMs = 60_000;
@@ -37,6 +42,7 @@ export class Retention {
   readonly #setup: WorkerSetup;
   readonly #oldest;
   readonly #delete;
+  readonly #offset;
   readonly #pages;
   readonly #freePages;
   readonly #gaps = new Map<string, Gap>();
@@ -50,6 +56,7 @@ export class Retention {
       `SELECT ${chunkColumns} FROM chunk WHERE id >= ? AND id < ? ORDER BY id LIMIT 1`,
     );
     this.#delete = db.prepare("DELETE FROM chunk WHERE id = ?");
+    this.#offset = db.prepare("SELECT offset_ms FROM boot WHERE ordinal = ?").pluck();
     this.#pages = db.prepare("PRAGMA page_count").pluck();
     this.#freePages = db.prepare("PRAGMA freelist_count").pluck();
     for (const row of db.prepare("SELECT * FROM gap").all() as GapRow[]) {
@@ -72,15 +79,22 @@ export class Retention {
   }
 
   /** True when `bytes` more may come in, after trimming and, by policy, dropping. */
-  makeRoom(bytes: number, now: Moment): boolean {
-    const limit = this.#setup.maxBytes * intakeShare;
+  makeRoom(bytes: number, now: Moment, whose: keyof typeof shares): boolean {
+    const limit = this.#setup.maxBytes * shares[whose];
     if (this.usedBytes() + bytes <= limit) return true;
     const goal = limit - bytes - this.#setup.maxBytes * stepShare;
     this.#trim(goal, true, now);
     if (this.usedBytes() + bytes <= limit) return true;
-    if (!this.#setup.dropOldest) return false;
-    this.#trim(goal, false, now);
+    if (this.#setup.dropOldest) this.#trim(goal, false, now);
+    // With nothing left to wait for, only SQLite itself can say whether it fits.
     return this.usedBytes() + bytes <= limit || this.#oldestOfAll(false) === undefined;
+  }
+
+  /** How many bytes units may bring into this turn, of `wanted`. */
+  roomForUnits(wanted: number, now: Moment): number {
+    const most = Math.min(wanted, this.#setup.maxBytes * unitsShare);
+    if (this.makeRoom(most, now, "units")) return most;
+    return this.#setup.maxBytes * shares.units - this.usedBytes();
   }
 
   /** The streams' own quotas, and `maxAge` of the whole. Ages count only between synced times (invariant 9). */
@@ -105,10 +119,18 @@ export class Retention {
     if (now.clock !== "synced") return;
     for (let count = 0; count < agedPerTurnMax; count++) {
       const chunk = this.#oldestOf(name);
-      if (chunk === undefined || chunk.synced === 0 || now.wallMs - chunk.at <= maxAgeMs) return;
+      const madeAtMs = chunk === undefined ? null : this.#madeAtMs(chunk);
+      if (chunk === undefined || madeAtMs === null || now.wallMs - madeAtMs <= maxAgeMs) return;
       if (chunk.last > this.#ledger.passed(name)) return;
       this.#remove(name, chunk, "age", now);
     }
+  }
+
+  /** By the wall clock; null when the clock was never synced in that boot. */
+  #madeAtMs(chunk: ChunkRow): number | null {
+    if (chunk.synced === 1) return chunk.at;
+    const offsetMs = this.#offset.get(chunk.boot) as number | null | undefined;
+    return offsetMs === null || offsetMs === undefined ? null : offsetMs + chunk.at;
   }
 
   #trim(goalBytes: number, passedOnly: boolean, now: Moment): void {
@@ -152,7 +174,10 @@ export class Retention {
     stream.trimmed = chunk.total;
     if (chunk.last <= passed) return;
     const from = Math.max(chunk.first, passed + 1);
-    this.#dropped.push({ stream: name, from, to: chunk.last, reason });
+    const before = this.#dropped.at(-1);
+    if (before?.stream === name && before.reason === reason && before.to + 1 === from) {
+      this.#dropped[this.#dropped.length - 1] = { ...before, to: chunk.last };
+    } else this.#dropped.push({ stream: name, from, to: chunk.last, reason });
     this.#noteGap({ stream: name, from, to: chunk.last, reason }, now);
   }
 

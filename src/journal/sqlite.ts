@@ -10,7 +10,7 @@
  * - max_page_count: SQLite itself refuses to grow past `maxBytes` (SQLITE_FULL)
  */
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readSync } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import Database from "better-sqlite3";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 
@@ -75,9 +75,11 @@ export function openDatabase(options: OpenOptions): Db {
     );
   }
   const isNew = !existsSync(path);
+  const folder = resolve(dirname(path));
+  let outermost: string | undefined;
   let db: Db | undefined;
   try {
-    if (isNew) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    if (isNew) outermost = mkdirSync(folder, { recursive: true, mode: 0o700 });
     else refuseStrangers(path);
     db = new Database(path, { timeout: 1000 });
     db.pragma("locking_mode = EXCLUSIVE");
@@ -90,8 +92,14 @@ export function openDatabase(options: OpenOptions): Db {
     db.pragma(`journal_size_limit = ${1000 * pageBytes}`);
     db.pragma(`max_page_count = ${Math.max(64, Math.floor(options.maxBytes / pageBytes))}`);
     migrate(db, path);
-    // SQLite syncs the folder of a new WAL, not that of a new database.
-    if (isNew) syncFolder(dirname(path));
+    // SQLite syncs the folder of a new WAL, not that of a new database, and knows nothing of new folders.
+    if (isNew) {
+      const last = outermost === undefined ? folder : dirname(outermost);
+      for (let each = folder; ; each = dirname(each)) {
+        syncFolder(each);
+        if (each === last || each === dirname(each)) break;
+      }
+    }
     return db;
   } catch (error) {
     db?.close();

@@ -9,8 +9,9 @@
  * event has waited its stream's linger, or when a unit asks for it. One turn is in flight at a time; what comes
  * meanwhile is packed for the next, so a slower disk makes larger commits, not a longer queue.
  *
- * Bounds: 8,192 events and 8 MiB wait at the most (`hasRoom`), the turn in flight holds as much again; a single
- * larger event is taken when nothing else waits. Sources that are told "no room" stop reading.
+ * Bounds: 8,192 events and 8 MiB (an eighth of a smaller journal's `maxBytes`) wait at the most (`hasRoom`), the
+ * turn in flight holds as much again; a single larger event is taken when nothing else waits. Sources that are told
+ * "no room" stop reading.
  *
  * What a crash leaves: up to the fsync nothing of the turn, after it all of it. `settled` is called after the
  * worker's answer, so what was told safe is on disk; what is on disk and was not told yet is sent again by its
@@ -26,10 +27,11 @@ import { Channel } from "./channel.ts";
 import { decodeSections } from "./chunk.ts";
 import type * as contract from "./journal.ts";
 import type { JournalSettings } from "./options.ts";
-import { Outbox, type Sent } from "./outbox.ts";
+import { Outbox } from "./outbox.ts";
 import { Overview } from "./overview.ts";
 import type { TurnResult, Moment, StreamQuota, WorkerSetup } from "./protocol.ts";
 import { RecentChunks } from "./recent-chunks.ts";
+import type { Sent } from "./sent.ts";
 
 export interface JournalSetup {
   readonly settings: JournalSettings;
@@ -80,6 +82,7 @@ class JournalThread implements contract.Journal {
     this.#outbox = new Outbox(
       clock,
       (stream) => setup.streams.get(stream)?.lingerMs ?? setup.settings.linger,
+      setup.settings.maxBytes,
     );
     this.#overview = new Overview(context, setup.settings.maxBytes);
   }
@@ -302,7 +305,8 @@ class JournalThread implements contract.Journal {
       this.#waitUntilMs = 0;
       this.#timer?.cancel();
     }
-    sent.settleRest(result);
+    const waiting = sent.settleRest(result);
+    this.#outbox.keepWaiting(waiting, result.units.length - waiting.length);
     this.#tellHealth();
     for (const [stream, status] of result.figures.streams) {
       if (this.#overview.grew(stream)) {

@@ -2,14 +2,16 @@
  * One turn of the worker: everything that waited, in one transaction, made durable by its one fsync.
  *
  * Order within the transaction: what frees space and what must always work first (quotas, releases, purges, units
- * of work), then the gaps that are due, then, if there is room, what sources handed over; last one chunk for each
- * stream that was touched. A unit that throws is taken back alone (SAVEPOINT) and told; a unit whose cursors have
- * moved is refused before it writes anything. When SQLite says FULL, the turn is done again without the intake,
- * which goes back to wait.
+ * of work), then, if there is room, what sources handed over, then the gaps that are due; last the chunks of each
+ * stream that was touched: one, or several after a burst. A unit that throws is taken back alone (SAVEPOINT) and
+ * told; a unit whose cursors have moved is refused before it writes anything.
+ *
+ * When SQLite says FULL, the turn is done again without the intake, which goes back to wait; and when it says so
+ * again, with the units alone that bring nothing: a cursor that moves sets free what the others wait for.
  */
 import { noHeaders, type ClockQuality } from "../core/event.ts";
 import { messageOf } from "../core/errors.ts";
-import { countOf, SectionEncoder, sealChunk } from "./chunk.ts";
+import { countOf, intoChunks, SectionEncoder, sealChunk } from "./chunk.ts";
 import { gapsStream, type NewDeadLetter } from "./journal.ts";
 import { chunkId, type Ledger, type Ordinals } from "./ledger.ts";
 import type {
@@ -27,6 +29,8 @@ import { isFull, type Db } from "./sqlite.ts";
 /** Dead letters kept for one stream; beyond that the oldest expire, counted. Kept in `#putLetter`. */
 export const lettersMax = 10_000;
 export const letterBytesMax = 16 * 1024 * 1024;
+/** Keys, names and reasons beside a row's bytes, about. */
+const rowOverheadBytes = 256;
 /** The streams' quotas are looked at this often, ms. */
 const quotasEveryMs = 1_000;
 
@@ -60,17 +64,20 @@ export class TurnWriter {
   /** @throws whatever SQLite throws that is not about room: nothing of the turn happened */
   apply(turn: Turn): TurnResult {
     const began = this.#monotonicMs();
-    try {
-      return this.#attempt(turn, true, began);
-    } catch (error) {
-      if (!isFull(error)) throw error;
-      return this.#attempt(turn, false, began);
+    for (const what of ["all", "units"] as const) {
+      try {
+        return this.#attempt(turn, what, began);
+      } catch (error) {
+        if (!isFull(error)) throw error;
+      }
     }
+    return this.#attempt(turn, "freeing", began);
   }
 
-  #attempt(turn: Turn, withIntake: boolean, began: number): TurnResult {
+  #attempt(turn: Turn, what: "all" | "units" | "freeing", began: number): TurnResult {
     this.#sections = new Map();
     this.#expired = [];
+    const changesBefore = this.#sql.changes.get() as number;
     this.#db.exec("BEGIN IMMEDIATE");
     try {
       const { now } = turn;
@@ -82,10 +89,11 @@ export class TurnWriter {
       for (const { source, id } of turn.releases) this.#sql.releasePacket.run(source, id);
       for (const source of turn.forgets) this.#sql.forgetPackets.run(source);
       const purged = turn.purges.map(({ stream, ids }) => this.#purge(stream, ids));
-      const units = turn.units.map((unit) => this.#unit(unit));
+      const units = this.#units(turn.units, what === "freeing", now);
+      const isTaken = what === "all" && this.#intake(turn.intake, now);
       for (const gap of this.#retention.sealGaps(now)) this.#emitGap(gap, now);
-      const isTaken = withIntake && this.#intake(turn.intake, now);
       this.#writeChunks(now, turn.clock);
+      const commits = (this.#sql.changes.get() as number) > changesBefore ? 1 : 0;
       const figures = { ...this.#ledger.changes(), usedBytes: this.#retention.usedBytes() };
       this.#db.exec("COMMIT");
       this.#ledger.keep();
@@ -95,15 +103,18 @@ export class TurnWriter {
         units,
         purged,
         dropped: [...this.#retention.takeDropped(), ...this.#expired],
+        commits,
         commitMs: this.#monotonicMs() - began,
         figures,
       };
     } catch (error) {
       // A FULL or I/O error may have rolled back already (sqlite.org/lang_transaction.html).
       if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
+      if (!isFull(error)) this.#voidFrames();
       this.#ledger.discard();
       this.#retention.discard();
       this.#nextQuotasMs = 0;
+      this.#offsetIsKnown = false;
       throw error;
     }
   }
@@ -113,11 +124,34 @@ export class TurnWriter {
     const bytes =
       intake.sections.reduce((sum, section) => sum + section.bytes.length, 0) +
       intake.letters.reduce((sum, letter) => sum + letter.payload.length, 0);
-    if (!this.#retention.makeRoom(bytes, now)) return false;
+    if (!this.#retention.makeRoom(bytes, now, "intake")) return false;
     for (const { stream, bytes: section } of intake.sections) this.#add(stream, section);
     for (const letter of intake.letters) this.#putLetter(letter);
     for (const { source, id } of intake.packets) this.#sql.putPacket.run(source, id);
     return true;
+  }
+
+  /**
+   * Units in their order, as long as there is room for what they bring; `freeingOnly`: those that bring nothing, so
+   * that what waits cannot stop the cursor whose move makes room for it. A group's later units wait behind its
+   * first that does: they start where that one ends.
+   */
+  #units(units: readonly PackedUnit[], freeingOnly: boolean, now: Moment): UnitResult[] {
+    const wanted = units.reduce((sum, unit) => sum + bytesOf(unit), 0);
+    let room = freeingOnly || wanted === 0 ? 0 : this.#retention.roomForUnits(wanted, now);
+    const waiting = new Set<string>();
+    const results = units.map((unit) => {
+      const bytes = bytesOf(unit);
+      if (waiting.has(unit.group) || (bytes > 0 && room <= 0)) {
+        waiting.add(unit.group);
+        return { waits: unit };
+      }
+      room -= bytes;
+      return this.#unit(unit);
+    });
+    // The cursors that have just moved may have set something free.
+    if (waiting.size > 0) this.#retention.roomForUnits(wanted, now);
+    return results;
   }
 
   #unit(unit: PackedUnit): UnitResult {
@@ -234,7 +268,10 @@ export class TurnWriter {
   #writeChunks(now: Moment, clock: ClockQuality): void {
     const { epoch, boot } = this.#ordinals;
     if (this.#sections.size > 0) this.#ledger.made += 1;
-    for (const [name, sections] of this.#sections) {
+    const chunks = [...this.#sections].flatMap(([name, sections]) =>
+      intoChunks(sections).map((chunk) => [name, chunk] as const),
+    );
+    for (const [name, sections] of chunks) {
       const stream = this.#ledger.stream(name);
       const first = stream.head + 1;
       const body = sealChunk(sections, { first, epoch, boot, clock });
@@ -246,11 +283,27 @@ export class TurnWriter {
         made: this.#ledger.made,
         total: stream.total,
         size: body.length,
-        at: Math.round(now.wallMs),
+        // An unsynced wall clock says nothing: the boot's offset makes a time of this when it is known.
+        at: Math.round(clock === "synced" ? now.wallMs : now.monotonicMs),
         synced: clock === "synced" ? 1 : 0,
         boot,
         body,
       });
+    }
+  }
+
+  /**
+   * When the fsync of a commit fails, its frames, the commit mark among them, stand in the WAL and in the page
+   * cache: opened again, that WAL would bring back the turn that is about to be written once more, and its events
+   * would be there twice. A small commit takes the place of the first of those frames; the rest no longer fits
+   * its running checksum (sqlite.org/fileformat2.html, 4.3). That its fsync may fail as well does not matter: it is
+   * the page cache that is read back. After a power cut either version is right: nobody was told of the turn.
+   */
+  #voidFrames(): void {
+    try {
+      this.#sql.countFailure.run();
+    } catch {
+      // Expected of a disk that fails.
     }
   }
 
@@ -260,6 +313,17 @@ export class TurnWriter {
     this.#sql.putOffset.run(now.wallMs - now.monotonicMs, this.#ordinals.boot);
     this.#offsetIsKnown = true;
   }
+}
+
+/** What a unit brings; 0: it only moves cursors and removes. */
+function bytesOf(unit: PackedUnit): number {
+  const brought = [
+    ...unit.sections.map(({ bytes }) => bytes),
+    ...(unit.deadLetters ?? []).map(({ payload }) => payload),
+    ...(unit.state ?? []).flatMap(({ value }) => (value === null ? [] : [value])),
+    ...(unit.retries?.put ?? []).map(({ event }) => event.payload),
+  ];
+  return brought.reduce((sum, { length }) => sum + length + rowOverheadBytes, 0);
 }
 
 function isEmpty(intake: Intaken): boolean {
@@ -295,6 +359,11 @@ function statements(db: Db) {
     putPacket: db.prepare("INSERT OR IGNORE INTO packet_id VALUES (?, ?)"),
     releasePacket: db.prepare("DELETE FROM packet_id WHERE source = ? AND id = ?"),
     forgetPackets: db.prepare("DELETE FROM packet_id WHERE source = ?"),
+    changes: db.prepare("SELECT total_changes()").pluck(),
+    countFailure: db.prepare(
+      `INSERT INTO meta VALUES ('failed-commits', '1')
+        ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1`,
+    ),
     putOffset: db.prepare("UPDATE boot SET offset_ms = ? WHERE ordinal = ?"),
   };
 }

@@ -5,8 +5,8 @@
  *      └─ refused: says why and ends                                  └─ fails: tried again at the next turn
  *
  * The main thread gathers what waits into one turn and sends the next when this one has answered; reads come in
- * between. After a failed write or fsync the file is closed and opened again, and the turn goes back whole: what
- * was not acknowledged is written anew (invariant 3).
+ * between. After a failed write or fsync the turn's frames in the WAL are made void (turn.ts), the file is closed and
+ * opened again, and the turn goes back whole: what was not acknowledged is written anew, once (invariant 3).
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { systemClock } from "../core/clock.ts";
@@ -124,7 +124,10 @@ function transferables(kind: RequestKind, result: unknown): ArrayBuffer[] {
   if (kind !== "turn") return [];
   const outcome = result as TurnResult;
   if (outcome.kind === "done") {
-    return (outcome.refusedIntake?.sections ?? []).map(({ bytes }) => bytes.buffer);
+    const waiting = outcome.units.flatMap((unit) => ("waits" in unit ? unit.waits.sections : []));
+    return [...(outcome.refusedIntake?.sections ?? []), ...waiting].map(
+      ({ bytes }) => bytes.buffer,
+    );
   }
   const { intake, units } = outcome.turn;
   return [...intake.sections, ...units.flatMap((unit) => unit.sections)].map(
