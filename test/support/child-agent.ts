@@ -23,6 +23,15 @@ export interface ChildAgent {
   rssKiB(): number;
 }
 
+/** `npm start` says how the agent is run; the tests run it so. */
+const { scripts } = JSON.parse(readFileSync("package.json", "utf8")) as {
+  scripts: { start: string };
+};
+const nodeFlags = scripts.start.match(/--\S+/g) ?? [];
+const startEnvironment = Object.fromEntries(
+  [...scripts.start.matchAll(/^(\w+)=(\S+)/g)].map(([, name = "", value = ""]) => [name, value]),
+);
+
 export interface HealthAnswer {
   readonly status: string;
   readonly components: Record<
@@ -54,8 +63,8 @@ export async function childAgent(
     async start() {
       const started = spawn(
         process.execPath,
-        [...(options.program ?? ["src/main.ts", "run", "--config"]), configFile],
-        { stdio: ["ignore", "pipe", "pipe"] },
+        [...nodeFlags, ...(options.program ?? ["src/main.ts", "run", "--config"]), configFile],
+        { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...startEnvironment } },
       );
       child = started;
       const keep = (data: Buffer): void => {
