@@ -28,6 +28,7 @@ export class Poll {
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
   #skipped = 0;
+  #nextTurn = 0;
 
   /** Reads at once, then at each multiple of `everyMs`. */
   constructor(parts: PollParts) {
@@ -52,17 +53,23 @@ export class Poll {
     if (this.#stopping.signal.aborted) return;
     const sinceStartMs = context.clock.monotonicMs() - this.#startMs;
     // Half a millisecond: a timer may fire that much early, and must not hit the same multiple again.
-    const nextMs = (Math.floor((sinceStartMs + 0.5) / everyMs) + 1) * everyMs;
-    this.#timer = context.clock.after(nextMs - sinceStartMs, () => this.#tick());
+    const turn = Math.floor((sinceStartMs + 0.5) / everyMs);
+    this.#timer = context.clock.after((turn + 1) * everyMs - sinceStartMs, () => this.#tick());
+    // After a stall of the whole process some have passed unseen.
+    this.#skip(turn - this.#nextTurn);
+    this.#nextTurn = turn + 1;
     if (this.#running !== undefined || !intake.hasRoom()) {
-      this.#skipped += 1;
-      context.metrics
-        .counter("holdfast_source_events_total", { source: context.name, status: "skipped" })
-        .add();
+      this.#skip(1);
       return;
     }
     this.#running = read(this.#stopping.signal).finally(() => {
       this.#running = undefined;
     });
+  }
+  #skip(count: number): void {
+    if (count <= 0) return;
+    const { name, metrics } = this.#parts.context;
+    this.#skipped += count;
+    metrics.counter("holdfast_source_events_total", { source: name, status: "skipped" }).add(count);
   }
 }

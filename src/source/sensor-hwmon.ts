@@ -1,6 +1,7 @@
 /** Hardware monitors (docs.kernel.org/hwmon/sysfs-interface.html): milli-°C, mV, mA, µW, rpm, milli-%. */
 import { join } from "node:path";
-import { namesIn, numberOf, rounded, textOf, type Driver, type Reading } from "./sensor-reading.ts";
+import type { SensorFiles } from "./sensor-files.ts";
+import { readingOf, type Channel, type Driver, type Reading } from "./sensor-reading.ts";
 
 const kinds: Readonly<Record<string, { readonly quantity: string; readonly factor: number }>> = {
   temp: { quantity: "temperature", factor: 0.001 },
@@ -11,33 +12,39 @@ const kinds: Readonly<Record<string, { readonly quantity: string; readonly facto
   humidity: { quantity: "humidity", factor: 0.001 },
 };
 
-export const readHwmon: Driver = async (root, only) => {
+export const readHwmon: Driver = async (files, root, only) => {
   const folder = join(root, "sys/class/hwmon");
   const readings: Reading[] = [];
-  for (const monitor of await namesIn(folder)) {
+  for (const monitor of await files.names(folder)) {
     const path = join(folder, monitor);
-    const name = (await textOf(join(path, "name"))) ?? monitor;
+    const name = (await files.text(join(path, "name"))) ?? monitor;
     const sensor = readings.some((one) => one.sensor === name) ? `${name}-${monitor}` : name;
     if (only.size > 0 && !only.has(sensor)) continue;
-    const quantities = await inputsOf(path);
-    if (Object.keys(quantities).length > 0) readings.push({ sensor, quantities });
-    else readings.push({ sensor, problem: "no input can be read" });
+    const channels = await channelsOf(files, path);
+    // Many chips have alarms or a fan's speed to set, and nothing to measure: no fault of theirs.
+    if (channels.length > 0 || only.has(sensor)) readings.push(readingOf(sensor, channels));
   }
   return readings;
 };
 
-async function inputsOf(path: string): Promise<Record<string, number>> {
-  const quantities: Record<string, number> = {};
-  for (const file of await namesIn(path)) {
+async function channelsOf(files: SensorFiles, path: string): Promise<Channel[]> {
+  const channels: Channel[] = [];
+  const names = await files.names(path);
+  for (const file of names) {
     const match = /^([a-z]+)(\d+)_input$/.exec(file);
     const kind = kinds[match?.[1] ?? ""];
-    const value = kind === undefined ? undefined : await numberOf(join(path, file));
-    // The kernel's own words for "this sensor is faulty".
-    const fault = await numberOf(join(path, file.replace("_input", "_fault")));
-    if (kind === undefined || value === undefined || fault === 1) continue;
-    const label = await textOf(join(path, file.replace("_input", "_label")));
+    if (kind === undefined) continue;
+    const beside = (what: string): string => file.replace("_input", what);
+    const label = names.includes(beside("_label"))
+      ? await files.text(join(path, beside("_label")))
+      : undefined;
     const suffix = label === undefined ? (match?.[2] ?? "") : `_${label.replaceAll(/\W+/g, "_")}`;
-    quantities[`${kind.quantity}${suffix}`] = rounded(value * kind.factor);
+    const isFaulty =
+      names.includes(beside("_fault")) && (await files.number(join(path, beside("_fault")))) === 1;
+    const found = isFaulty ? undefined : await files.number(join(path, file));
+    const problem = isFaulty ? "is faulty, the kernel says" : files.why(join(path, file));
+    const value = found === undefined ? problem : found * kind.factor;
+    channels.push({ quantity: kind.quantity, suffix, value });
   }
-  return quantities;
+  return channels;
 }

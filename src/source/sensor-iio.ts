@@ -3,7 +3,8 @@
  * unit, or `_raw`, for which (raw + offset) × scale gives it. The ABI's units are milli for most.
  */
 import { join } from "node:path";
-import { namesIn, numberOf, rounded, textOf, type Driver, type Reading } from "./sensor-reading.ts";
+import type { SensorFiles } from "./sensor-files.ts";
+import { readingOf, type Channel, type Driver, type Reading } from "./sensor-reading.ts";
 
 /** The ABI's type, our quantity, and what turns the ABI's unit into ours. */
 const kinds: Readonly<Record<string, { readonly quantity: string; readonly factor: number }>> = {
@@ -20,47 +21,45 @@ const kinds: Readonly<Record<string, { readonly quantity: string; readonly facto
   proximity: { quantity: "proximity", factor: 1 },
 };
 
-export const readIio: Driver = async (root, only) => {
+export const readIio: Driver = async (files, root, only) => {
   const folder = join(root, "sys/bus/iio/devices");
   const readings: Reading[] = [];
-  for (const device of await namesIn(folder)) {
+  for (const device of await files.names(folder)) {
     if (!/^iio:device\d+$/.test(device)) continue;
     const path = join(folder, device);
-    const sensor =
-      (await textOf(join(path, "label"))) ?? (await textOf(join(path, "name"))) ?? device;
+    const name =
+      (await files.text(join(path, "label"))) ?? (await files.text(join(path, "name"))) ?? device;
     // Two chips of one kind have one name: the number tells them apart.
-    const name = readings.some((one) => one.sensor === sensor)
-      ? `${sensor}-${device.slice(10)}`
-      : sensor;
-    if (only.size > 0 && !only.has(name)) continue;
-    const quantities = await channelsOf(path);
-    if (Object.keys(quantities).length > 0) readings.push({ sensor: name, quantities });
-    else readings.push({ sensor: name, problem: "no channel can be read" });
+    const isTaken = readings.some((one) => one.sensor === name);
+    const sensor = isTaken ? `${name}-${device.slice(10)}` : name;
+    if (only.size > 0 && !only.has(sensor)) continue;
+    readings.push(readingOf(sensor, await channelsOf(files, path)));
   }
   return readings;
 };
 
-async function channelsOf(path: string): Promise<Record<string, number>> {
-  const quantities: Record<string, number> = {};
-  for (const file of await namesIn(path)) {
+async function channelsOf(files: SensorFiles, path: string): Promise<Channel[]> {
+  const channels: Channel[] = [];
+  const names = await files.names(path);
+  for (const file of names) {
     const match = /^in_([a-z]+)(\d*)(?:_([a-z0-9]+))?_(raw|input)$/.exec(file);
     const [, type = "", index = "", modifier, form] = match ?? [];
     const kind = kinds[type];
-    if (kind === undefined) continue;
     const channel = file.slice(0, file.lastIndexOf("_"));
-    const value = await numberOf(join(path, file));
-    if (value === undefined) continue;
-    const converted = form === "input" ? value : await scaled(path, channel, `in_${type}`, value);
+    // Where the kernel has done the sum, its result is the better one.
+    if (kind === undefined || (form === "raw" && names.includes(`${channel}_input`))) continue;
+    const found = await files.number(join(path, file));
+    /** Offset and scale may be the channel's own or shared by all of its type; left out, they change nothing. */
+    const factor = async (what: string, none: number): Promise<number | undefined> => {
+      const own = [`${channel}_${what}`, `in_${type}_${what}`].find((name) => names.includes(name));
+      return own === undefined ? none : await files.number(join(path, own));
+    };
+    const offset = form === "input" ? 0 : await factor("offset", 0);
+    const scale = form === "input" ? 1 : await factor("scale", 1);
+    const isWhole = found !== undefined && offset !== undefined && scale !== undefined;
+    const value = isWhole ? (found + offset) * scale * kind.factor : files.why(join(path, file));
     const suffix = `${index}${modifier === undefined ? "" : `_${modifier}`}`;
-    quantities[`${kind.quantity}${suffix}`] = rounded(converted * kind.factor);
+    channels.push({ quantity: kind.quantity, suffix, value });
   }
-  return quantities;
-}
-
-/** Offset and scale may be the channel's own or shared by all of its type. */
-async function scaled(path: string, channel: string, shared: string, raw: number): Promise<number> {
-  const either = async (what: string): Promise<number | undefined> =>
-    (await numberOf(join(path, `${channel}_${what}`))) ??
-    (await numberOf(join(path, `${shared}_${what}`)));
-  return (raw + ((await either("offset")) ?? 0)) * ((await either("scale")) ?? 1);
+  return channels;
 }

@@ -3,12 +3,16 @@
  * lx, rpm.
  *
  * A sensor that gives no valid reading is told in health and does not hold up the others; it is tried again at each
- * poll. A reading has a time-out: a bus that hangs costs its own sensors only.
+ * poll. A sensor that hangs costs its own readings only (sensor-files.ts); one that was there and is gone is missed.
+ *
+ * A quantity that a device has once goes by its name alone; several of a kind have their number or label added
+ * (`voltage0`, `temperature_Core_0`).
  */
 import type { Context } from "../core/context.ts";
-import { messageOf } from "../core/errors.ts";
+import { errorTable } from "../core/errors.ts";
 import { group, listOf, oneOf, text, type Infer } from "../core/field.ts";
 import { Poll, pollEvery } from "./poll.ts";
+import { SensorFiles } from "./sensor-files.ts";
 import { readHwmon } from "./sensor-hwmon.ts";
 import { readIio } from "./sensor-iio.ts";
 import type { Driver, Reading } from "./sensor-reading.ts";
@@ -40,80 +44,108 @@ export const sensorSourceOptions = group(
     ),
     root: text({ doc: "Where /sys is found; another root serves tests", default: "/" }),
   },
-  { doc: "Sensors that the kernel's drivers show under /sys" },
+  {
+    doc: "Sensors that the kernel's drivers show under /sys, as { sensor, <quantity> }: temperature (°C), humidity (%), pressure (Pa), voltage (V), current (A), power (W), illuminance (lx), resistance (Ω), distance (m), fan (rpm)",
+  },
 );
 export type SensorSourceOptions = Infer<typeof sensorSourceOptions>;
 
-/** A DS18B20 converts for 750 ms; ten on one wire take 7.5 s. A poll that takes longer hangs. */
-const readTimeoutMs = 10_000;
+/** Sensors that were seen once are missed when they are gone; beyond as many, new ones are not remembered. */
+const rememberedMax = 256;
+/** Health shows this many problems at a time. */
+const shownMax = 5;
+/** A sensor that stays dead is worth a line each hour, one that comes and goes a line each half minute. */
+const [repeatMs, flapMs] = [3_600_000, 30_000];
 
 export function createSensorSource(context: Context, options: SensorSourceOptions): Source {
-  let poll: Poll | undefined;
-  return {
-    async open(intake) {
-      const read = (signal: AbortSignal): Promise<void> =>
-        readAll(context, options, intake, signal);
-      context.health.figures(() => ({ skipped: poll?.skipped ?? 0 }));
-      poll = new Poll({ context, intake, everyMs: options.every, read });
-    },
-    async close() {
-      await poll?.stop();
-    },
-  };
+  return new SensorSource(context, options);
 }
 
-async function readAll(
-  context: Context,
-  options: SensorSourceOptions,
-  intake: Intake,
-  signal: AbortSignal,
-): Promise<void> {
-  const connected = context.metrics.gauge("holdfast_source_connected", { source: context.name });
-  let readings: readonly Reading[] = [];
-  try {
-    const reading = drivers[options.driver](options.root, new Set(options.only));
-    readings = await within(context, reading, signal);
-  } catch (error) {
-    tell(context, `Cannot read ${options.driver} sensors: ${messageOf(error)}`);
-  }
-  if (signal.aborted) return;
-  const problems: string[] = [];
-  for (const { sensor, ...rest } of readings) {
-    if ("problem" in rest) {
-      problems.push(`${sensor}: ${rest.problem}`);
-      continue;
-    }
-    const payload = Buffer.from(JSON.stringify({ sensor, ...rest.quantities }));
-    intake.accept({ headers: { source: context.name, sensor }, payload }, () => undefined);
-  }
-  const missing = options.only.filter((name) => readings.every(({ sensor }) => sensor !== name));
-  problems.push(...missing.map((name) => `${name}: not there`));
-  if (readings.length === 0 && missing.length === 0) {
-    problems.push(
-      `no ${options.driver} sensor is there; check the wiring and the overlay in config.txt`,
-    );
-  }
-  connected.set(readings.length > problems.length - missing.length ? 1 : 0);
-  if (problems.length > 0) tell(context, `SOURCE_ABSENT: ${problems.slice(0, 5).join("; ")}`);
-  else context.health.report("ok");
-}
+class SensorSource implements Source {
+  readonly #context: Context;
+  readonly #options: SensorSourceOptions;
+  readonly #files: SensorFiles;
+  readonly #only: ReadonlySet<string>;
+  readonly #known: Set<string>;
+  #poll: Poll | undefined;
+  #told = "";
+  #toldMs = Number.NEGATIVE_INFINITY;
 
-function tell(context: Context, problem: string): void {
-  context.health.report("degraded", `${problem}; tried again at each poll`);
-  context.log.warn(problem, { code: "SOURCE_ABSENT" });
-}
+  constructor(context: Context, options: SensorSourceOptions) {
+    this.#context = context;
+    this.#options = options;
+    this.#files = new SensorFiles(context.clock);
+    this.#only = new Set(options.only);
+    this.#known = new Set(options.only);
+  }
 
-async function within<T>(context: Context, work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = context.clock.after(readTimeoutMs, () =>
-    late.reject(new Error("no answer in 10 s")),
-  );
-  const stop = (): void => late.reject(new Error("stopped"));
-  signal.addEventListener("abort", stop, { once: true });
-  try {
-    return await Promise.race([work, late.promise]);
-  } finally {
-    timer.cancel();
+  async open(intake: Intake): Promise<void> {
+    const context = this.#context;
+    context.health.figures(() => ({
+      sensors: this.#known.size,
+      skipped: this.#poll?.skipped ?? 0,
+      hanging: this.#files.late,
+    }));
+    const read = (signal: AbortSignal): Promise<void> => this.#read(intake, signal);
+    this.#poll = new Poll({ context, intake, everyMs: this.#options.every, read });
+  }
+
+  async close(): Promise<void> {
+    await this.#poll?.stop();
+  }
+
+  async #read(intake: Intake, signal: AbortSignal): Promise<void> {
+    const { driver, root } = this.#options;
+    const stopped = Promise.withResolvers<null>();
+    const stop = (): void => stopped.resolve(null);
+    signal.addEventListener("abort", stop, { once: true });
+    const reading = drivers[driver](this.#files, root, this.#only);
+    // A file that hangs is left to itself when the agent stops.
+    const readings = await Promise.race([reading, stopped.promise]);
     signal.removeEventListener("abort", stop);
+    if (readings === null || signal.aborted) return;
+    for (const { sensor, quantities } of readings) {
+      if (this.#known.size < rememberedMax) this.#known.add(sensor);
+      if (Object.keys(quantities).length === 0) continue;
+      const payload = Buffer.from(JSON.stringify({ sensor, ...quantities }));
+      const headers = { source: this.#context.name, sensor };
+      intake.accept({ headers, payload }, () => undefined);
+    }
+    this.#tell(readings);
+  }
+
+  #tell(readings: readonly Reading[]): void {
+    const { name, metrics, health, log } = this.#context;
+    const found = new Set(readings.map(({ sensor }) => sensor));
+    const problems = readings.flatMap(({ sensor, problem }) =>
+      problem === undefined ? [] : [`${sensor}: ${problem}`],
+    );
+    for (const sensor of this.#known) if (!found.has(sensor)) problems.push(`${sensor}: not there`);
+    if (problems.length === 0 && readings.length === 0) {
+      problems.push(
+        `no ${this.#options.driver} sensor is there; check the wiring and the overlay in config.txt`,
+      );
+    }
+    const isAny = readings.some(({ quantities }) => Object.keys(quantities).length > 0);
+    metrics.gauge("holdfast_source_connected", { source: name }).set(isAny ? 1 : 0);
+    if (problems.length === 0) {
+      if (this.#told !== "") log.info("All sensors give readings");
+      this.#told = "";
+      health.report("ok");
+      return;
+    }
+    const more = problems.length > shownMax ? ` and ${problems.length - shownMax} more` : "";
+    const detail = `${problems.slice(0, shownMax).join("; ")}${more}`;
+    health.report("degraded", `SOURCE_ABSENT: ${detail}; tried again at each poll`);
+    this.#warn(detail);
+  }
+
+  #warn(detail: string): void {
+    const nowMs = this.#context.clock.monotonicMs();
+    if (nowMs - this.#toldMs < (detail === this.#told ? repeatMs : flapMs)) return;
+    this.#told = detail;
+    this.#toldMs = nowMs;
+    const { hint } = errorTable.SOURCE_ABSENT;
+    this.#context.log.warn(detail, { code: "SOURCE_ABSENT", hint });
   }
 }

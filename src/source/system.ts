@@ -10,7 +10,7 @@ import { join } from "node:path";
 import type { Context } from "../core/context.ts";
 import { group, text, type Infer } from "../core/field.ts";
 import { Poll, pollEvery } from "./poll.ts";
-import type { Intake, Source } from "./source.ts";
+import type { Source } from "./source.ts";
 
 export const systemSourceOptions = group(
   {
@@ -28,14 +28,23 @@ const interfacesMax = 16;
 /** get_throttled: the low bits say now, the same 16 higher since boot (raspberrypi.com, vcgencmd). */
 const throttleBits = ["underVoltage", "frequencyCapped", "throttled", "temperatureLimit"] as const;
 
+const throttleWords = {
+  underVoltage: "under-voltage",
+  frequencyCapped: "frequency capped",
+  throttled: "throttled",
+  temperatureLimit: "temperature limit reached",
+} as const;
+
 export function createSystemSource(context: Context, options: SystemSourceOptions): Source {
   let poll: Poll | undefined;
   return {
     async open(intake) {
       const board = new Board(options.root);
-      const read = async (): Promise<void> => {
-        const payload = Buffer.from(JSON.stringify(await board.read()));
-        await accepted(intake, payload);
+      const read = async (signal: AbortSignal): Promise<void> => {
+        const told = await board.read();
+        if (signal.aborted) return;
+        intake.accept({ headers, payload: Buffer.from(JSON.stringify(told)) }, () => undefined);
+        report(context, told["throttling"] as Throttling | undefined);
       };
       context.metrics.gauge("holdfast_source_connected", { source: context.name }).set(1);
       context.health.figures(() => ({ skipped: poll?.skipped ?? 0 }));
@@ -49,10 +58,16 @@ export function createSystemSource(context: Context, options: SystemSourceOption
 
 const headers = Object.freeze({ source: "system" });
 
-/** Not waited for beyond the hand-over: the commit has its own linger. */
-function accepted(intake: Intake, payload: Uint8Array): Promise<void> {
-  intake.accept({ headers, payload }, () => undefined);
-  return Promise.resolve();
+type Throttling = Readonly<Record<string, boolean>>;
+
+/** A board that slows itself is seldom noticed, and its power supply or its heat is mostly why. */
+function report({ health }: Context, throttling: Throttling | undefined): void {
+  const now = throttleBits.filter((name) => throttling?.[name] === true);
+  if (now.length === 0) health.report("ok");
+  else {
+    const words = now.map((name) => throttleWords[name]).join(", ");
+    health.report("degraded", `The board says: ${words}; check its power supply and its cooling`);
+  }
 }
 
 interface CpuTimes {
@@ -154,10 +169,15 @@ export class Board {
   async #disk(): Promise<Record<string, number> | undefined> {
     const found = await statfs(this.#root).catch(() => undefined);
     if (found === undefined) return undefined;
-    return { totalBytes: found.blocks * found.bsize, availableBytes: found.bavail * found.bsize };
+    return {
+      totalBytes: found.blocks * found.bsize,
+      usedBytes: (found.blocks - found.bfree) * found.bsize,
+      // What others than root may still take.
+      availableBytes: found.bavail * found.bsize,
+    };
   }
 
-  /** Bytes since boot of each interface but the loopback. */
+  /** Bytes since boot of each interface that is up, but the loopback. */
   async #network(): Promise<Record<string, unknown> | undefined> {
     const lines = (await this.#text("proc/net/dev"))?.split("\n").slice(2);
     const told: Record<string, unknown> = {};
@@ -166,6 +186,9 @@ export class Board {
       const values = figures?.trim().split(/\s+/).map(Number);
       if (name === undefined || values === undefined || name.trim() === "lo") continue;
       if (Object.keys(told).length >= interfacesMax) break;
+      // Tunnels say "unknown" and work (RFC 2863).
+      const state = (await this.#text(`sys/class/net/${name.trim()}/operstate`))?.trim();
+      if (state !== undefined && state !== "up" && state !== "unknown") continue;
       told[name.trim()] = { receivedBytes: values[0], sentBytes: values[8] };
     }
     return lines === undefined ? undefined : told;

@@ -82,3 +82,25 @@ test("Poll is not moved by a jump of the wall clock", async () => {
   await poll.stop();
   assert.equal(clock.waiting, 0);
 });
+
+test("Poll counts what fell due while the process stood still, and keeps its phase", async () => {
+  const { clock, context, readAt, finish, poll } = line();
+  await finish();
+  let fire: () => void = () => undefined;
+  const delays: number[] = [];
+  clock.after = (delayMs, action) => {
+    delays.push(delayMs);
+    fire = action;
+    return { cancel: () => undefined };
+  };
+  clock.advance(100);
+  await finish();
+  // The timer of 200 fires at 530.
+  clock.monotonic += 430;
+  fire();
+  assert.deepEqual(readAt, [0, 100, 530]);
+  assert.deepEqual(delays, [100, 70]);
+  assert.equal(context.sums.get(skippedSeries), 3);
+  await finish();
+  await poll.stop();
+});

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { cpSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { Intake, Message } from "../../src/source/source.ts";
 import { Board, createSystemSource } from "../../src/source/system.ts";
+import { FakeClock } from "../support/fake-clock.ts";
 import { recordingContext } from "../support/recording-context.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
@@ -24,7 +25,11 @@ test("Board reads temperature, throttling, load, memory, network and uptime of a
     },
     load: [0.52, 0.58, 0.59],
     memory: { totalBytes: 3_884_396 * 1024, availableBytes: 2_912_345 * 1024 },
-    network: { eth0: { receivedBytes: 987_654, sentBytes: 123_456 } },
+    // wlan0 is down, lo is left out.
+    network: {
+      eth0: { receivedBytes: 987_654, sentBytes: 123_456 },
+      wg0: { receivedBytes: 1500, sentBytes: 2500 },
+    },
     uptimeSeconds: 12_345.67,
   });
   assert.ok((disk as { totalBytes: number }).totalBytes > 0);
@@ -56,4 +61,35 @@ test("a system source hands over one event a poll", async (t) => {
   await until("the first event", () => events.length === 1);
   assert.ok(Number((events[0]?.["memory"] as { totalBytes?: number } | undefined)?.totalBytes) > 0);
   assert.ok(Number(events[0]?.["uptimeSeconds"]) > 0);
+});
+
+test("a board that slows itself is told in health, and so is its recovery", async (t) => {
+  const root = tempDir(t);
+  const folder = join(root, "sys/devices/platform/soc/soc:firmware");
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "get_throttled"), "50005\n");
+  const clock = new FakeClock();
+  const context = recordingContext("board", clock);
+  const source = createSystemSource(context, { stream: "system", every: 10_000, root });
+  t.after(() => source.close(0));
+  await source.open({ hasRoom: () => true, accept: () => undefined } as unknown as Intake);
+  await until("a reading", () => context.reports.length === 1);
+  assert.deepEqual(context.now(), {
+    status: "degraded",
+    detail: "The board says: under-voltage, throttled; check its power supply and its cooling",
+  });
+  // It was so since boot, and is not any more.
+  writeFileSync(join(folder, "get_throttled"), "50000\n");
+  clock.advance(10_000);
+  await until("a reading", () => context.reports.length === 2);
+  assert.equal(context.now().status, "ok");
+});
+
+test("Board tells sixteen interfaces at the most", async (t) => {
+  const root = tempDir(t);
+  mkdirSync(join(root, "proc/net"), { recursive: true });
+  const lines = Array.from({ length: 200 }, (_, n) => `veth${n}: 1 0 0 0 0 0 0 0 2 0 0 0 0 0 0 0`);
+  writeFileSync(join(root, "proc/net/dev"), ["a", "b", ...lines, ""].join("\n"));
+  const { network } = await new Board(root).read();
+  assert.equal(Object.keys(network as object).length, 16);
 });
