@@ -3,6 +3,12 @@
 import { runCommandLine } from "./cli/commands.ts";
 import { programVersion } from "./host/program.ts";
 
+// `holdfast tail … | head`: the reader has gone, and there is nobody to tell.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  throw error;
+});
+
 const io = {
   out: (text: string) => void process.stdout.write(text),
   err: (text: string) => void process.stderr.write(text),

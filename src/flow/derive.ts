@@ -14,6 +14,7 @@ import { admit, type StreamRules } from "./admit.ts";
 
 export function createDerive(rulesOf: (stream: string) => StreamRules, clock: Clock): Derive {
   return (stream, payload, base, options, original) => {
+    checkOptions(stream, options);
     const rules = rulesOf(stream);
     const bytes = original ?? encodePayload(payload, rules.format, stream);
     const headers = options.headers ?? base.headers;
@@ -29,6 +30,23 @@ export function createDerive(rulesOf: (stream: string) => StreamRules, clock: Cl
       time: options.time ?? base.time,
     };
   };
+}
+
+/** The furthest that a Date reaches from 1970, ms (ECMA-262, Time Values and Time Range). */
+const timeMax = 8.64e15;
+
+/** A handler is a user's own JavaScript: what it gives is checked as anything from outside is. */
+function checkOptions(stream: string, { key, time, headers }: Parameters<Derive>[3]): void {
+  const refuse = (what: string): never => {
+    throw failed(`Cannot emit into ${String(stream)}: ${what}`);
+  };
+  if (typeof stream !== "string" || stream === "") refuse("a stream's name is text");
+  if (key !== undefined && typeof key !== "string") refuse("its key is not a string");
+  if (time !== undefined && !(Math.abs(time) <= timeMax))
+    refuse("its time is not in ms since 1970");
+  const isText = (value: unknown): boolean => typeof value === "string";
+  if (headers !== undefined && !Object.values(headers).every(isText))
+    refuse("a header is not a string");
 }
 
 function encodePayload(payload: unknown, format: PayloadFormat, stream: string): Uint8Array {
