@@ -34,7 +34,8 @@ export function systemClock(quality: () => ClockQuality): Clock {
     bootId: readBootId(),
     quality,
     after(delayMs, action) {
-      const timer = setTimeout(action, delayMs);
+      // Node cuts fractions off, which would be early.
+      const timer = setTimeout(action, Math.ceil(delayMs));
       timer.unref();
       return { cancel: () => clearTimeout(timer) };
     },

@@ -13,6 +13,12 @@ export function pollEvery(standard: string) {
   return duration({ doc: "How often it is read", default: standard, min: "100ms", max: "1d" });
 }
 
+/**
+ * A timer may fire that much before its time by another clock: libuv counts whole milliseconds, and its idea of now is
+ * that of the loop's last turn. It must not meet the same multiple twice.
+ */
+const earlyMsMax = 2;
+
 interface PollParts {
   readonly context: Context;
   readonly intake: Intake;
@@ -52,8 +58,7 @@ export class Poll {
     const { context, everyMs, intake, read } = this.#parts;
     if (this.#stopping.signal.aborted) return;
     const sinceStartMs = context.clock.monotonicMs() - this.#startMs;
-    // Half a millisecond: a timer may fire that much early, and must not hit the same multiple again.
-    const turn = Math.floor((sinceStartMs + 0.5) / everyMs);
+    const turn = Math.floor((sinceStartMs + earlyMsMax) / everyMs);
     this.#timer = context.clock.after((turn + 1) * everyMs - sinceStartMs, () => this.#tick());
     // After a stall of the whole process some have passed unseen.
     this.#skip(turn - this.#nextTurn);

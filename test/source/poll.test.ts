@@ -104,3 +104,17 @@ test("Poll counts what fell due while the process stood still, and keeps its pha
   await finish();
   await poll.stop();
 });
+
+test("Poll counts no skip when a timer fires a little early", async () => {
+  const { clock, finish, poll, readAt } = line();
+  await finish();
+  // From now on the clock shows 0.8 ms less than the timers go by.
+  clock.monotonicMs = () => clock.monotonic - 0.8;
+  clock.advance(100);
+  await finish();
+  clock.advance(101);
+  await finish();
+  assert.equal(readAt.length, 3);
+  assert.equal(poll.skipped, 0);
+  await poll.stop();
+});
