@@ -17,14 +17,14 @@ export const runCommand: Command = {
   summary: "Run the agent; without --config a built-in configuration",
   async run(args, io) {
     const { values } = parseArgs({ args, options: { config: { type: "string", short: "c" } } });
-    const loaded = await load(values.config);
-    if ("problems" in loaded) {
-      for (const problem of loaded.problems) io.err(`${formatProblem(problem)}\n`);
-      return exitCodes.config;
-    }
     const ended = Promise.withResolvers<number>();
     using _signals = onStopSignals(() => ended.resolve(0));
     try {
+      const loaded = await load(values.config);
+      if ("problems" in loaded) {
+        for (const problem of loaded.problems) io.err(`${formatProblem(problem)}\n`);
+        return exitCodes.config;
+      }
       const agent = await openAgent(loaded.config, {
         version: programVersion(),
         ...(values.config !== undefined && { configFile: values.config }),
