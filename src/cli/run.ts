@@ -39,6 +39,7 @@ export const runCommand: Command = {
       return code;
     } catch (error) {
       explain(io, error);
+      if (values.config === undefined && isListenFailure(error)) io.err(howElsewhere);
       if (!(error instanceof HoldfastError)) return exitCodes.mistake;
       return error.kind === "config" ? exitCodes.config : exitCodes.fatal;
     }
@@ -54,6 +55,14 @@ function explain(io: Io, error: unknown): void {
   if (error instanceof HoldfastError) io.err(`  ${error.code}: ${error.hint}\n`);
   else if (error instanceof Error) io.err(`${error.stack ?? ""}\n`);
 }
+
+function isListenFailure(error: unknown): boolean {
+  return error instanceof HoldfastError && error.code === "LISTEN_FAILED";
+}
+
+/** Without a configuration there is no `listen` to change yet. */
+const howElsewhere =
+  "  `holdfast init` writes a configuration to change, `holdfast run --config agent.yaml` runs it\n";
 
 /** For who runs it without a configuration: three lines to try. */
 function whatNext(http: string): string {
