@@ -2,15 +2,17 @@
  * A fast publisher, as a process of its own: raw mqtt-packet on one socket, a window of unacknowledged messages.
  *
  *   node test/support/publisher.ts --url mqtt://127.0.0.1:1883 --topic load/d1 --count 100000 --qos 1
- *     [--window 500] [--size 90] [--rate 0] [--from 0] [--retain] [--resilient]
+ *     [--window 500] [--size 90] [--rate 0] [--from 0] [--retain] [--resilient] [--noise]
  *
- * Message `n` (from `--from`, in order) is {"device":"d1","n":n,"temperature":…}, padded to `--size` bytes. Prints
+ * Message `n` (from `--from`, in order) is {"device":"d1","n":n,"temperature":…}, padded to `--size` bytes
+ * (with `--noise` by what does not compress). Prints
  * JSON lines {"acknowledged":…} at most each 100 ms, and {"acknowledged":count,"done":true,"seconds":…} at the end,
  * exit 0. With `--resilient` a broken connection is made again (a persistent session, 3.1.1) and what was not
  * acknowledged is sent again with the DUP flag and the same identifier, in order, before anything new; without it,
  * exit 1.
  */
 import { generate, parser, type Packet } from "mqtt-packet";
+import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { parseArgs } from "node:util";
 
@@ -26,6 +28,7 @@ const { values } = parseArgs({
     from: { type: "string", default: "0" },
     retain: { type: "boolean", default: false },
     resilient: { type: "boolean", default: false },
+    noise: { type: "boolean", default: false },
   },
 });
 const url = new URL(values.url ?? "mqtt://127.0.0.1:1883");
@@ -51,7 +54,12 @@ let toldMs = 0;
 function payload(n: number): string {
   const json = `{"device":"d1","n":${n},"temperature":${(15 + (n % 200) / 10).toFixed(1)}`;
   const missing = size - json.length - 1;
-  return missing >= 9 ? `${json},"pad":"${"x".repeat(missing - 9)}"}` : `${json}}`;
+  return missing >= 9 ? `${json},"pad":"${pad(missing - 9)}"}` : `${json}}`;
+}
+
+function pad(length: number): string {
+  if (!values.noise) return "x".repeat(length);
+  return randomBytes(length).toString("base64").slice(0, length);
 }
 
 function publish(n: number, messageId: number, dup: boolean): Buffer {

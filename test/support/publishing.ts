@@ -14,6 +14,10 @@ export interface PublisherOptions {
   readonly rate?: number;
   /** The number of the first message; 0. */
   readonly from?: number;
+  /** Bytes of a payload; 90. */
+  readonly size?: number;
+  /** Payloads do not compress. */
+  readonly noise?: boolean;
   readonly retain?: boolean;
   /** Connect again and resend with the DUP flag when the connection breaks. */
   readonly resilient?: boolean;
@@ -27,7 +31,7 @@ export interface Publisher {
 }
 
 export function startPublisher(options: PublisherOptions): Publisher {
-  const { resilient = false, retain = false, ...rest } = options;
+  const { resilient = false, retain = false, noise = false, ...rest } = options;
   const named = Object.entries(rest).flatMap(([name, value]) => [`--${name}`, String(value)]);
   const child = spawn(
     process.execPath,
@@ -36,6 +40,7 @@ export function startPublisher(options: PublisherOptions): Publisher {
       ...named,
       ...(resilient ? ["--resilient"] : []),
       ...(retain ? ["--retain"] : []),
+      ...(noise ? ["--noise"] : []),
     ],
     { stdio: ["ignore", "pipe", "pipe"] },
   );
