@@ -296,7 +296,8 @@ class MqttSink implements Sink {
       port: port === "" ? (isTls ? 8883 : 1883) : Number(port),
       ...(isTls && readTlsClient(tls)),
       protocolVersion: version,
-      clientId: clientId ?? `holdfast-${this.#device}-${this.#context.name}`,
+      // Not a source's: one of the same name, at the same broker, would be thrown out by it, and throw it out.
+      clientId: clientId ?? `holdfast-${this.#device}-${this.#context.name}-sink`,
       ...(user !== undefined && { username: user }),
       ...(word !== undefined && { password: word }),
       keepalive: keepAliveSeconds,

@@ -120,7 +120,7 @@ test("open() asks for a clean session with a stable client ID and reveals the pa
   const { client } = await connected(t, { username: "edge", password: new Secret({ text: "pw" }) });
   const connect = await client.received("connect");
   assert.ok(connect.cmd === "connect");
-  assert.equal(connect.clientId, "holdfast-box-bus");
+  assert.equal(connect.clientId, "holdfast-box-bus-sink");
   assert.equal(connect.clean, true);
   assert.equal(connect.username, "edge");
   assert.equal(connect.password?.toString(), "pw");
