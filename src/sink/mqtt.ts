@@ -60,11 +60,11 @@ export const mqttSinkOptions = group(
     password: optional(secret({ doc: "The password", example: { credential: "up-password" } })),
     clientId: optional(
       text({
-        doc: "The client ID; left out: holdfast-DEVICE-NAME",
+        doc: "The client ID; left out: holdfast-DEVICE-NAME-sink",
         example: "holdfast-greenhouse-1-bus",
       }),
     ),
-    protocol: oneOf(["auto", "5", "3.1.1"], {
+    protocol: oneOf(["auto", 5, "3.1.1"], {
       doc: "The version of MQTT; auto: 5, and 3.1.1 where the broker does not know it (no user properties then)",
       default: "auto",
     }),
