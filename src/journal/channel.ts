@@ -48,8 +48,8 @@ export class Channel {
     }
     this.#state = "open";
     this.#worker.on("message", (reply: Reply) => this.#settle(reply));
-    this.#worker.on("error", (cause) => this.#fail(unavailable(cause)));
-    this.#worker.on("exit", () => this.#fail(unavailable(new Error("the writer ended"))));
+    this.#worker.on("error", (cause) => this.fail(cause));
+    this.#worker.on("exit", () => this.fail(new Error("the writer ended")));
     return opening;
   }
 
@@ -89,11 +89,17 @@ export class Channel {
     else waiting?.resolve(reply.answer as never);
   }
 
-  #fail(error: HoldfastError): void {
+  /** Nothing can be written any more; told once, and not while it closes. */
+  fail(cause: Error): void {
+    const error = unavailable(cause);
     const isUnexpected = this.#state === "open";
     if (isUnexpected) this.#state = "closed";
     this.#rejectAll(error);
-    if (isUnexpected) this.#onFatal(error);
+    if (!isUnexpected) return;
+    // A worker that could not be given its turn still has the file.
+    // oxlint-disable-next-line typescript/no-floating-promises -- it never rejects; `close` is done with it
+    this.#worker.terminate();
+    this.#onFatal(error);
   }
 
   #rejectAll(error: Error): void {

@@ -81,10 +81,24 @@ export class SectionEncoder {
   }
 
   add(event: NewEvent): void {
-    const { key, payload } = event;
     // A time that is no number has no varint: it would be written for ever.
     assert(Math.abs(event.time) <= timeMaxMs, "An event's time is out of range");
     assert(Math.abs(event.receivedAt) <= timeMaxMs, "An event's receipt time is out of range");
+    const before = this.#length;
+    const isKnown = this.#blocks.has(event.headers);
+    try {
+      this.#putRecord(event);
+      this.#count += 1;
+    } catch (error) {
+      // A key or header that is no text: half a record would make all behind it unreadable.
+      this.#length = before;
+      if (!isKnown) this.#blocks.delete(event.headers);
+      throw error;
+    }
+  }
+
+  #putRecord(event: NewEvent): void {
+    const { key, payload } = event;
     this.#putHeaders(event.headers);
     this.#reserve(recordOverheadBytes + payload.length + (key === null ? 0 : key.length * 3));
     if (key === null) this.#putVarint(0);
@@ -94,7 +108,6 @@ export class SectionEncoder {
     this.#putVarint(payload.length);
     this.#buffer.set(payload, this.#length);
     this.#length += payload.length;
-    this.#count += 1;
   }
 
   /** The section, in an ArrayBuffer of its own. Nothing may be added after this. */

@@ -5,6 +5,7 @@
  * One entry a stream and one a group and stream: nothing here grows with the backlog.
  */
 import { randomUUID } from "node:crypto";
+import { letterSize } from "./letters.ts";
 import type { Cursor, GroupDeclaration, JournalIdentity, StreamStatus } from "./journal.ts";
 import type { Moment, WorkerSetup } from "./protocol.ts";
 import type { Db } from "./sqlite.ts";
@@ -62,15 +63,18 @@ export class Ledger {
     this.#db = db;
   }
 
-  /** Reads what the file says; one or two rows a stream. */
-  load(groups: readonly GroupDeclaration[]): void {
+  /**
+   * Reads what the file says; one or two rows a stream. `earlier`: what was known before the file had to be opened
+   * again; a group that has not moved yet still stands where it was told it stands, whatever was trimmed since.
+   */
+  load(groups: readonly GroupDeclaration[], earlier?: Ledger): void {
     const ends = (order: "ASC" | "DESC") =>
       this.#db.prepare<[bigint, bigint], ChunkRow>(
         `SELECT ${chunkColumns} FROM chunk WHERE id >= ? AND id < ? ORDER BY id ${order} LIMIT 1`,
       );
     const [oldest, newest] = [ends("ASC"), ends("DESC")];
     const letters = this.#db.prepare(
-      "SELECT count(*) AS letters, coalesce(sum(length(payload)), 0) AS bytes FROM dead_letter WHERE stream = ?",
+      `SELECT count(*) AS letters, coalesce(sum(${letterSize}), 0) AS bytes FROM dead_letter WHERE stream = ?`,
     );
     const rows = this.#db.prepare("SELECT id, name, head, total FROM stream").all() as {
       id: number;
@@ -108,7 +112,8 @@ export class Ledger {
         if (this.#cursors.get(group)?.has(stream) !== true) {
           // A new group begins before the oldest event that is kept; written when it first moves.
           const first = this.#streams.get(stream)?.first ?? 1;
-          put(this.#cursors, group, stream, { seq: first - 1, mark: null });
+          const known = earlier?.cursor(group, stream);
+          put(this.#cursors, group, stream, known ?? { seq: first - 1, mark: null });
         }
       }
     }
@@ -160,6 +165,28 @@ export class Ledger {
       for (const [stream, cursor] of cursors) put(this.#cursors, group, stream, cursor);
     }
     this.discard();
+  }
+
+  /** The drafts of streams as they are now, for `rewind`. */
+  drafts(): readonly StreamRecord[] {
+    return [...this.#draftStreams.values()].map((record) => ({ ...record }));
+  }
+
+  /** After ROLLBACK TO: a stream that was made since has no row, what was counted since is not there. */
+  rewind(drafts: readonly StreamRecord[]): void {
+    this.#draftStreams.clear();
+    for (const record of drafts) this.#draftStreams.set(record.name, record);
+  }
+
+  /** Dead letters of all streams, and their bytes. */
+  letters(): { letters: number; letterBytes: number } {
+    const sum = { letters: 0, letterBytes: 0 };
+    for (const name of this.names()) {
+      const record = this.known(name);
+      sum.letters += record?.letters ?? 0;
+      sum.letterBytes += record?.letterBytes ?? 0;
+    }
+    return sum;
   }
 
   discard(): void {

@@ -83,6 +83,7 @@ export class Outbox {
   #lastTurnMs = 0;
   readonly #bytesMax: number;
   #onItsWay: Sent | null = null;
+  #ended: Error | null = null;
 
   constructor(clock: Clock, lingerMs: (stream: string) => number, maxBytes: number) {
     this.#clock = clock;
@@ -152,7 +153,8 @@ export class Outbox {
     if (when === "soon") this.#dueMs = 0;
     else this.#dueIn(when === "idle" ? idleMs : this.#lingerMs(""));
     return new Promise((resolve, reject) => {
-      this.#rest.units.push({ packed, resolve, reject });
+      if (this.#ended !== null) reject(this.#ended);
+      else this.#rest.units.push({ packed, resolve, reject });
     });
   }
 
@@ -189,14 +191,16 @@ export class Outbox {
       this.#held = { ...this.#held, intake: forgetful(this.#held.intake, new Set([source])) };
     }
     return new Promise((resolve, reject) => {
-      this.#rest.forgets.push({ source, resolve, reject });
+      if (this.#ended !== null) reject(this.#ended);
+      else this.#rest.forgets.push({ source, resolve, reject });
     });
   }
 
   purge(stream: string, ids: readonly number[] | null): Promise<number> {
     this.#dueMs = 0;
     return new Promise((resolve, reject) => {
-      this.#rest.purges.push({ stream, ids, resolve, reject });
+      if (this.#ended !== null) reject(this.#ended);
+      else this.#rest.purges.push({ stream, ids, resolve, reject });
     });
   }
 
@@ -272,7 +276,9 @@ export class Outbox {
     this.#dueMs = 0;
   }
 
+  /** Nothing will be written any more: what waits for an answer gets this one, and what is still asked. */
   abandon(error: Error): void {
+    this.#ended = error;
     for (const { reject } of [...this.#rest.units, ...this.#rest.forgets, ...this.#rest.purges])
       reject(error);
     this.#rest = noRest();

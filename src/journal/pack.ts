@@ -1,4 +1,5 @@
 /** What waits for the next commit, packed as it comes. */
+import assert from "node:assert/strict";
 import type { Clock } from "../core/clock.ts";
 import type { ClockQuality, NewEvent } from "../core/event.ts";
 import { SectionEncoder } from "./chunk.ts";
@@ -50,6 +51,9 @@ export class Pack {
   }
 
   addLetter(letter: NewDeadLetter): void {
+    // SQLite stores NaN as NULL and refuses that: one such letter would fail its turn again and again.
+    for (const time of [letter.time, letter.firstFailedAt, letter.lastFailedAt, letter.attempts])
+      assert(Number.isFinite(time), "A dead letter's time or count of attempts is no number");
     this.#letters.push({ ...letter, payload: Uint8Array.from(letter.payload) });
     this.bytes += letter.payload.length;
     this.count += 1;

@@ -1,6 +1,7 @@
 /**
  * Chunks that were just read and decoded: a reader that takes 500 of a chunk's 2,000 events comes back for the
- * rest, and two sinks at the head of one stream read the same. Bound: `chunksMax` chunks.
+ * rest, and two sinks at the head of one stream read the same. Bound: `chunksMax` chunks, each 256 KiB and one event
+ * at the most (chunk.ts), so about 5 MiB where all events are as large as may be.
  */
 import type { StoredEvent } from "../core/event.ts";
 

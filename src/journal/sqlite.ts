@@ -92,13 +92,12 @@ export function openDatabase(options: OpenOptions): Db {
     db.pragma(`journal_size_limit = ${1000 * pageBytes}`);
     db.pragma(`max_page_count = ${Math.max(64, Math.floor(options.maxBytes / pageBytes))}`);
     migrate(db, path);
-    // SQLite syncs the folder of a new WAL, not that of a new database, and knows nothing of new folders.
-    if (isNew) {
-      const last = outermost === undefined ? folder : dirname(outermost);
-      for (let each = folder; ; each = dirname(each)) {
-        syncFolder(each);
-        if (each === last || each === dirname(each)) break;
-      }
+    // SQLite syncs the folder of a new WAL, not that of a new database, and knows nothing of new folders. A file
+    // that is there may be one whose maker was killed before this line.
+    const last = outermost === undefined ? folder : dirname(outermost);
+    for (let each = folder; ; each = dirname(each)) {
+      syncFolder(each);
+      if (each === last || each === dirname(each)) break;
     }
     return db;
   } catch (error) {

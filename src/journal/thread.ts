@@ -74,6 +74,7 @@ class JournalThread implements contract.Journal {
   #upkeep: Timer | undefined;
   #hadRoom = true;
   #closing = false;
+  #closed: Promise<void> | undefined;
 
   constructor(context: Context, setup: JournalSetup) {
     this.#context = context;
@@ -108,7 +109,12 @@ class JournalThread implements contract.Journal {
     this.#scheduleUpkeep();
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     this.#closing = true;
     this.#timer?.cancel();
     this.#upkeep?.cancel();
@@ -190,7 +196,9 @@ class JournalThread implements contract.Journal {
       const from = Math.max(0, after + 1 - chunk.first);
       for (let index = from; index < decoded.length; index++)
         events.push(decoded[index] as StoredEvent);
-      if (chunk === answer.chunks.at(-1)) this.#recent.keep(stream, decoded);
+      // Times that a sync of the clock may yet put right are read again.
+      const isFinal = chunk.clock === "synced" || chunk.bootOffsetMs !== null;
+      if (isFinal && chunk === answer.chunks.at(-1)) this.#recent.keep(stream, decoded);
     }
     return { events: atMost(events, maxEvents, maxBytes), first: answer.first, head: answer.head };
   }
@@ -288,8 +296,9 @@ class JournalThread implements contract.Journal {
     try {
       result = await this.#ask().ask("turn", sent.turn, sent.buffers());
     } catch (error) {
-      // The worker is gone; onFatal has been told.
+      // The worker is gone, or was never given the turn: what was to be in it is lost to this process.
       sent.abandon(error as Error);
+      this.#channel?.fail(error as Error);
       return;
     }
     if (result.kind === "failed") this.#turnFailed(sent, result);

@@ -12,8 +12,9 @@
 import { noHeaders, type ClockQuality } from "../core/event.ts";
 import { messageOf } from "../core/errors.ts";
 import { countOf, intoChunks, SectionEncoder, sealChunk } from "./chunk.ts";
-import { gapsStream, type NewDeadLetter } from "./journal.ts";
+import { gapsStream } from "./journal.ts";
 import { chunkId, type Ledger, type Ordinals } from "./ledger.ts";
+import type { Letters } from "./letters.ts";
 import type {
   Dropped,
   Intaken,
@@ -26,9 +27,6 @@ import type {
 import type { Retention } from "./retention.ts";
 import { isFull, type Db } from "./sqlite.ts";
 
-/** Dead letters kept for one stream; beyond that the oldest expire, counted. Kept in `#putLetter`. */
-export const lettersMax = 10_000;
-export const letterBytesMax = 16 * 1024 * 1024;
 /** Keys, names and reasons beside a row's bytes, about. */
 const rowOverheadBytes = 256;
 /** The streams' quotas are looked at this often, ms. */
@@ -38,11 +36,11 @@ export class TurnWriter {
   readonly #db: Db;
   readonly #ledger: Ledger;
   readonly #retention: Retention;
+  readonly #letters: Letters;
   readonly #ordinals: Ordinals;
   readonly #sql;
   readonly #monotonicMs: () => number;
   #sections = new Map<string, Uint8Array[]>();
-  #expired: Dropped[] = [];
   #nextQuotasMs = 0;
   #offsetIsKnown = false;
 
@@ -50,6 +48,7 @@ export class TurnWriter {
     db: Db,
     ledger: Ledger,
     retention: Retention,
+    letters: Letters,
     ordinals: Ordinals,
     monotonicMs: () => number,
   ) {
@@ -57,6 +56,7 @@ export class TurnWriter {
     this.#db = db;
     this.#ledger = ledger;
     this.#retention = retention;
+    this.#letters = letters;
     this.#ordinals = ordinals;
     this.#sql = statements(db);
   }
@@ -76,7 +76,6 @@ export class TurnWriter {
 
   #attempt(turn: Turn, what: "all" | "units" | "freeing", began: number): TurnResult {
     this.#sections = new Map();
-    this.#expired = [];
     const changesBefore = this.#sql.changes.get() as number;
     this.#db.exec("BEGIN IMMEDIATE");
     try {
@@ -88,7 +87,7 @@ export class TurnWriter {
       }
       for (const { source, id } of turn.releases) this.#sql.releasePacket.run(source, id);
       for (const source of turn.forgets) this.#sql.forgetPackets.run(source);
-      const purged = turn.purges.map(({ stream, ids }) => this.#purge(stream, ids));
+      const purged = turn.purges.map(({ stream, ids }) => this.#letters.purge(stream, ids));
       const units = this.#units(turn.units, what === "freeing", now);
       const isTaken = what === "all" && this.#intake(turn.intake, now);
       for (const gap of this.#retention.sealGaps(now)) this.#emitGap(gap, now);
@@ -102,7 +101,7 @@ export class TurnWriter {
         refusedIntake: isTaken || isEmpty(turn.intake) ? null : turn.intake,
         units,
         purged,
-        dropped: [...this.#retention.takeDropped(), ...this.#expired],
+        dropped: [...this.#retention.takeDropped(), ...this.#letters.takeExpired()],
         commits,
         commitMs: this.#monotonicMs() - began,
         figures,
@@ -113,6 +112,7 @@ export class TurnWriter {
       if (!isFull(error)) this.#voidFrames();
       this.#ledger.discard();
       this.#retention.discard();
+      this.#letters.rewind(0);
       this.#nextQuotasMs = 0;
       this.#offsetIsKnown = false;
       throw error;
@@ -126,7 +126,7 @@ export class TurnWriter {
       intake.letters.reduce((sum, letter) => sum + letter.payload.length, 0);
     if (!this.#retention.makeRoom(bytes, now, "intake")) return false;
     for (const { stream, bytes: section } of intake.sections) this.#add(stream, section);
-    for (const letter of intake.letters) this.#putLetter(letter);
+    for (const letter of intake.letters) this.#letters.put(letter);
     for (const { source, id } of intake.packets) this.#sql.putPacket.run(source, id);
     return true;
   }
@@ -159,6 +159,7 @@ export class TurnWriter {
     for (const { stream, from } of unit.cursors) {
       if (this.#ledger.cursor(group, stream).seq !== from) return { committed: false };
     }
+    const before = { drafts: this.#ledger.drafts(), expired: this.#letters.expiredCount };
     this.#db.exec("SAVEPOINT unit");
     try {
       this.#applyUnit(unit);
@@ -167,6 +168,8 @@ export class TurnWriter {
       if (isFull(error) || !this.#db.inTransaction) throw error;
       this.#db.exec("ROLLBACK TO unit");
       this.#db.exec("RELEASE unit");
+      this.#ledger.rewind(before.drafts);
+      this.#letters.rewind(before.expired);
       return { error: messageOf(error) };
     }
     for (const { stream, to, mark } of unit.cursors) {
@@ -203,47 +206,7 @@ export class TurnWriter {
         headers: JSON.stringify(event.headers),
       });
     }
-    for (const letter of unit.deadLetters ?? []) this.#putLetter(letter);
-  }
-
-  #putLetter(letter: NewDeadLetter): void {
-    const stream = this.#ledger.stream(letter.stream);
-    this.#sql.putLetter.run({
-      ...letter,
-      time: Math.round(letter.time),
-      firstFailedAt: Math.round(letter.firstFailedAt),
-      lastFailedAt: Math.round(letter.lastFailedAt),
-      headers: JSON.stringify(letter.headers),
-    });
-    stream.letters += 1;
-    stream.letterBytes += letter.payload.length;
-    while (
-      stream.letters > 1 &&
-      (stream.letters > lettersMax || stream.letterBytes > letterBytesMax)
-    ) {
-      const oldest = this.#sql.oldestLetter.get(letter.stream) as { id: number; bytes: number };
-      this.#sql.deleteLetter.run(letter.stream, oldest.id);
-      stream.letters -= 1;
-      stream.letterBytes -= oldest.bytes;
-      this.#expired.push({
-        stream: letter.stream,
-        from: oldest.id,
-        to: oldest.id,
-        reason: "dead-letter-bound",
-      });
-    }
-  }
-
-  #purge(name: string, ids: readonly number[] | null): number {
-    if (this.#ledger.known(name) === undefined) return 0;
-    const stream = this.#ledger.stream(name);
-    const before = stream.letters;
-    if (ids === null) this.#sql.purgeLetters.run(name);
-    else for (const id of ids) this.#sql.deleteLetter.run(name, id);
-    const left = this.#sql.countLetters.get(name) as { letters: number; bytes: number };
-    stream.letters = left.letters;
-    stream.letterBytes = left.bytes;
-    return before - left.letters;
+    for (const letter of unit.deadLetters ?? []) this.#letters.put(letter);
   }
 
   #emitGap(gap: Dropped, now: Moment): void {
@@ -343,19 +306,6 @@ function statements(db: Db) {
         @epoch, @clock, @key, @time, @receivedAt, @headers, @payload)`,
     ),
     deleteRetry: db.prepare("DELETE FROM retry WHERE group_name = ? AND stream = ? AND seq = ?"),
-    putLetter: db.prepare(
-      `INSERT INTO dead_letter (stream, seq, origin, origin_name, code, reason, attempts, first_failed_at,
-        last_failed_at, key, time, headers, payload) VALUES (@stream, @seq, @origin, @originName, @code, @reason,
-        @attempts, @firstFailedAt, @lastFailedAt, @key, @time, @headers, @payload)`,
-    ),
-    oldestLetter: db.prepare(
-      "SELECT id, length(payload) AS bytes FROM dead_letter WHERE stream = ? ORDER BY id LIMIT 1",
-    ),
-    deleteLetter: db.prepare("DELETE FROM dead_letter WHERE stream = ? AND id = ?"),
-    purgeLetters: db.prepare("DELETE FROM dead_letter WHERE stream = ?"),
-    countLetters: db.prepare(
-      "SELECT count(*) AS letters, coalesce(sum(length(payload)), 0) AS bytes FROM dead_letter WHERE stream = ?",
-    ),
     putPacket: db.prepare("INSERT OR IGNORE INTO packet_id VALUES (?, ?)"),
     releasePacket: db.prepare("DELETE FROM packet_id WHERE source = ? AND id = ?"),
     forgetPackets: db.prepare("DELETE FROM packet_id WHERE source = ?"),

@@ -12,6 +12,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { systemClock } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import { identify, Ledger, markClosed } from "./ledger.ts";
+import { Letters } from "./letters.ts";
 import type { JournalIdentity } from "./journal.ts";
 import type {
   Opening,
@@ -41,6 +42,8 @@ const port = parentPort ?? raise("This module runs as a worker thread");
 const { setup, openedAt } = workerData as { setup: WorkerSetup; openedAt: Turn["now"] };
 const clock = systemClock(() => openedAt.clock);
 let store: Store | undefined;
+/** What was known before the file had to be opened again. */
+let earlier: Ledger | undefined;
 
 function openStore(): Store {
   const synchronous = setup.durability === "power-loss" ? "FULL" : "NORMAL";
@@ -49,14 +52,26 @@ function openStore(): Store {
     synchronous: setup.fault === "synchronous-off" ? "OFF" : synchronous,
     maxBytes: setup.maxBytes,
   });
+  try {
+    return buildStore(db);
+  } catch (error) {
+    // Left open it would lock out the next attempt.
+    db.close();
+    throw error;
+  }
+}
+
+function buildStore(db: Db): Store {
   const { identity, ...ordinals } = identify(db, setup, openedAt);
   const ledger = new Ledger(db);
-  ledger.load(setup.groups);
+  ledger.load(setup.groups, earlier);
+  earlier = ledger;
+  const letters = new Letters(db, ledger, setup.maxBytes);
   const retention = new Retention(db, ledger, setup);
   return {
     db,
     identity,
-    writer: new TurnWriter(db, ledger, retention, ordinals, () => clock.monotonicMs()),
+    writer: new TurnWriter(db, ledger, retention, letters, ordinals, () => clock.monotonicMs()),
     reader: new JournalReader(db, ledger),
     figures: { ...ledger.everything(), usedBytes: retention.usedBytes() },
   };

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { NewEvent } from "../../src/core/event.ts";
 import { decodeSections, openChunk, sealChunk, SectionEncoder } from "../../src/journal/chunk.ts";
 import { event } from "../support/test-journal.ts";
 
@@ -76,4 +77,31 @@ test("decodeSections() puts receipt times before the first sync right, and leave
   const unknown = decodeSections(encoder.finish(), { ...late, bootOffsetMs: null });
   assert.equal(unknown[0]?.receivedAt, 1500);
   assert.equal(unknown[0]?.clock, "unsynced");
+});
+
+test("SectionEncoder.add() that throws halfway leaves the events around it whole", () => {
+  const encoder = new SectionEncoder(0, 0);
+  const good = (text: string, headers: Record<string, string>): NewEvent => ({
+    key: "k",
+    time: 1,
+    receivedAt: 1,
+    headers,
+    payload: Buffer.from(text),
+  });
+  const bad = 21.5 as unknown as string;
+  const shared = { topic: "a", level: bad };
+  encoder.add(good("a", {}));
+  assert.throws(() => encoder.add(good("b", shared)));
+  assert.throws(() => encoder.add({ ...good("c", {}), key: bad }));
+  shared.level = "x";
+  encoder.add(good("d", shared));
+  // The module's context counts from 7; only the bytes matter here.
+  const events = decodeSections(encoder.finish(), context);
+  assert.deepEqual(
+    events.map(({ payload, headers }) => [Buffer.from(payload).toString(), { ...headers }]),
+    [
+      ["a", {}],
+      ["d", { topic: "a", level: "x" }],
+    ],
+  );
 });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import Database from "better-sqlite3";
 import type { NewDeadLetter } from "../../src/journal/journal.ts";
-import { lettersMax } from "../../src/journal/turn.ts";
+import { lettersMax } from "../../src/journal/letters.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { append, event, openJournal, texts } from "../support/test-journal.ts";
