@@ -53,7 +53,7 @@ const doors: Record<string, readonly string[]> = {
   "mqtt-packet": ["src/source/mqtt-connection.ts"],
   mqtt: ["src/sink/mqtt.ts"],
   aedes: ["src/source/broker.ts"],
-  yaml: ["src/config/load.ts"],
+  yaml: ["src/config/draft.ts"],
   pino: ["src/host/log.ts"],
   "pino-pretty": ["src/host/log.ts"],
   "prom-client": ["src/host/metrics.ts"],
@@ -62,7 +62,7 @@ const doors: Record<string, readonly string[]> = {
     "src/core/field.ts",
     "src/core/field-structs.ts",
     "src/stream/schema.ts",
-    "src/config/load.ts",
+    "src/config/judge.ts",
   ],
 };
 

@@ -4,14 +4,23 @@
  * It reads the file's values as they stand, wrong ones included, so that these problems are listed beside all
  * others; what the declaration already calls wrong is passed over in silence.
  */
-import { isLocalAddress } from "../core/loopback.ts";
 import { nearestName } from "../core/nearest.ts";
-import { brokerProblem } from "../source/broker-options.ts";
-import { configOptions, type Config } from "./config.ts";
-import { valueAt, type Finding, type Path } from "./finding.ts";
+import { checkAddresses } from "./addresses.ts";
+import { configOptions } from "./config.ts";
+import {
+  entriesOf,
+  findingsMax,
+  isMap,
+  shown,
+  valueAt,
+  type Finding,
+  type Path,
+} from "./finding.ts";
+import { checkLoops } from "./loops.ts";
 
 /** The stream in which gaps are told upstream (invariant 5); only the journal writes it. */
 const gapsStream = "_gaps";
+const streamName = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/;
 
 export function checkConsistency(value: unknown): Finding[] {
   if (!isMap(value)) return [];
@@ -19,9 +28,11 @@ export function checkConsistency(value: unknown): Finding[] {
     ...checkSources(value),
     ...checkGroupNames(value),
     ...checkTargets(value),
+    ...checkIdleProcessors(value),
+    ...checkLoops(value),
     ...checkOrigins(value),
-    ...checkListens(value),
-    ...checkOpenBrokers(value),
+    ...checkFormats(value),
+    ...checkAddresses(value),
   ];
 }
 
@@ -41,9 +52,9 @@ function checkSources(value: unknown): Finding[] {
 
 /** Processors and sinks are groups of the journal: one name, one cursor. */
 function checkGroupNames(value: unknown): Finding[] {
-  const processors = entriesOf(value, "processors").map(([name]) => name);
+  const processors = new Set(entriesOf(value, "processors").map(([name]) => name));
   return entriesOf(value, "sinks")
-    .filter(([name]) => processors.includes(name))
+    .filter(([name]) => processors.has(name))
     .map(([name]) => ({
       path: ["sinks", name],
       at: "key",
@@ -53,26 +64,52 @@ function checkGroupNames(value: unknown): Finding[] {
 }
 
 function checkTargets(value: unknown): Finding[] {
-  const findings: Finding[] = [];
-  for (const [path, stream] of targetsOf(value)) {
-    if (stream === gapsStream) {
-      const allowed = "any other stream: the agent itself writes this one";
-      findings.push({ path, at: "value", found: `found ${gapsStream}`, allowed });
-    }
-  }
-  for (const [name, processor] of entriesOf(value, "processors")) {
-    const to = valueAt(processor, ["to"]);
-    const isLoop = originsOf("processors", name, processor).some(([, stream]) => stream === to);
-    if (typeof to !== "string" || !isLoop) continue;
-    const allowed = "another stream than the processor reads from";
-    findings.push({ path: ["processors", name, "to"], at: "value", found: `found ${to}`, allowed });
-  }
-  return findings;
+  const allowed = "a name of letters, digits, _ . and -, at most 64";
+  const others = "any other stream: the agent itself writes this one";
+  const declared = valueAt(value, ["streams", gapsStream]);
+  const own = "found the agent's own stream";
+  return [
+    ...targetsOf(value)
+      .filter(([, stream]) => stream === gapsStream || !streamName.test(stream))
+      .map(([path, stream]): Finding => {
+        const found = `found ${shown(stream)}`;
+        return { path, at: "value", found, allowed: stream === gapsStream ? others : allowed };
+      }),
+    ...(declared === undefined
+      ? []
+      : [
+          {
+            path: ["streams", gapsStream],
+            at: "key",
+            found: own,
+            allowed: "another name",
+          } as const,
+        ]),
+  ];
 }
 
-/** A stream to read from must come from somewhere. */
+/** Without a handler all that a processor gives goes to `to`. */
+function checkIdleProcessors(value: unknown): Finding[] {
+  const known = Object.keys(
+    configOptions.about.fields?.["processors"]?.about.each?.about.fields ?? {},
+  );
+  return entriesOf(value, "processors")
+    .filter(([, entry]) => {
+      // A key that is not known may be a misspelt one of these two, and has been told.
+      const isWhole = isMap(entry) && Object.keys(entry).every((key) => known.includes(key));
+      return isWhole && entry["to"] === undefined && entry["handler"] === undefined;
+    })
+    .map(([name]) => ({
+      path: ["processors", name, "to"],
+      at: "parent",
+      found: "missing",
+      allowed: "a stream; without one there must be a handler that emits",
+    }));
+}
+
+/** A stream to read from must come from somewhere, and is read once. */
 function checkOrigins(value: unknown): Finding[] {
-  if (!areTargetsWhole(value)) return [];
+  const isWhole = areTargetsWhole(value);
   const streams = new Set([
     gapsStream,
     ...entriesOf(value, "streams").map(([name]) => name),
@@ -81,20 +118,41 @@ function checkOrigins(value: unknown): Finding[] {
   const findings: Finding[] = [];
   for (const room of ["processors", "sinks"] as const) {
     for (const [name, entry] of entriesOf(value, room)) {
+      const met = new Set<string>();
       for (const [path, stream] of originsOf(room, name, entry)) {
-        if (streams.has(stream)) continue;
-        const nearest = nearestName(stream, [...streams]);
-        findings.push({
-          path,
-          at: "value",
-          found: `found ${JSON.stringify(stream)}, which no source, processor or entry of streams gives`,
-          allowed: [...streams].join(", "),
-          ...(nearest !== undefined && { nearest }),
-        });
+        if (findings.length > findingsMax) return findings;
+        if (met.has(stream)) {
+          const found = `found ${shown(stream)} a second time`;
+          findings.push({ path, at: "value", found, allowed: "each stream once" });
+        } else if (isWhole && !streams.has(stream)) {
+          findings.push(unknownStream(path, stream, [...streams]));
+        }
+        met.add(stream);
       }
     }
   }
   return findings;
+}
+
+/** As many names as fit in a few lines of a terminal. */
+const namesMax = 20;
+/** Looking for the nearest among more takes longer than it helps. */
+const nearestAmongMax = 1000;
+
+function unknownStream(path: Path, stream: string, streams: readonly string[]): Finding {
+  const nearest = streams.length > nearestAmongMax ? undefined : nearestName(stream, streams);
+  const first = streams
+    .slice(0, namesMax)
+    .map((name) => shown(name).slice(1, -1))
+    .join(", ");
+  const rest = streams.length - namesMax;
+  return {
+    path,
+    at: "value",
+    found: `found ${shown(stream)}, which no source, processor or entry of streams gives`,
+    allowed: rest > 0 ? `${first} and ${rest} more` : first,
+    ...(nearest !== undefined && { nearest }),
+  };
 }
 
 /** Whether every source and processor tells where its events go: else any stream may be theirs. */
@@ -112,52 +170,20 @@ function areTargetsWhole(value: unknown): boolean {
   );
 }
 
-function checkListens(value: unknown): Finding[] {
-  const http = listenOf(value, "http");
-  const admin = listenOf(value, "admin");
-  const findings: Finding[] = [];
-  if (http === admin) {
-    const room = valueAt(value, ["admin", "listen"]) === undefined ? "http" : "admin";
-    const allowed = `another address than ${room === "http" ? "admin" : "http"}.listen`;
-    findings.push({ path: [room, "listen"], at: "value", found: `found ${admin}`, allowed });
-  }
-  if (!isLocalAddress(admin) && valueAt(value, ["admin", "token"]) === undefined) {
-    const allowed = "with admin.token; without one only an address of this machine";
-    findings.push({ path: ["admin", "listen"], at: "value", found: `found ${admin}`, allowed });
-  }
-  return findings;
-}
-
-/** What only a broker itself can judge. */
-export function checkBrokers(config: Config): Finding[] {
-  return Object.entries(config.sources).flatMap(([name, source]): Finding[] => {
-    // checkOpenBrokers has told of an open one, at its own line.
-    const isJudged = source.type === "broker" && !isOpenBroker(source);
-    const found = isJudged ? brokerProblem(source) : null;
-    return found === null ? [] : [{ path: ["sources", name], at: "key", found }];
+/** Only JSON has fields; elsewhere these would be passed over without a word. */
+function checkFormats(value: unknown): Finding[] {
+  return entriesOf(value, "streams").flatMap(([name, stream]) => {
+    const format = valueAt(stream, ["format"]);
+    if (format !== "text" && format !== "bytes") return [];
+    return ["schema", "time", "key"].flatMap((option): Finding[] => {
+      const given = valueAt(stream, [option]);
+      const isKey = option === "key";
+      if (given === undefined || (isKey && given === "topic")) return [];
+      const found = `found beside format ${shown(format)}`;
+      const allowed = isKey ? "topic, or with format json a path" : "with format json";
+      return [{ path: ["streams", name, option], at: "key", found, allowed }];
+    });
   });
-}
-
-function checkOpenBrokers(value: unknown): Finding[] {
-  return entriesOf(value, "sources").flatMap(([name, source]): Finding[] => {
-    if (valueAt(source, ["type"]) !== "broker" || !isOpenBroker(source)) return [];
-    const found = `found ${String(valueAt(source, ["listen"]))}`;
-    const allowed = "with users; without them only an address of this machine";
-    return [{ path: ["sources", name, "listen"], at: "value", found, allowed }];
-  });
-}
-
-function isOpenBroker(source: unknown): boolean {
-  const listen = valueAt(source, ["listen"]);
-  const users = valueAt(source, ["users"]);
-  const isAnonymous = users === undefined || (isMap(users) && Object.keys(users).length === 0);
-  return isAnonymous && typeof listen === "string" && !isLocalAddress(listen);
-}
-
-function listenOf(value: unknown, room: "http" | "admin"): string {
-  const listen = valueAt(value, [room, "listen"]);
-  if (typeof listen === "string") return listen;
-  return String(configOptions.about.fields?.[room]?.about.fields?.["listen"]?.about.default);
 }
 
 /** Where events are put. */
@@ -180,13 +206,4 @@ function originsOf(room: string, name: string, entry: unknown): (readonly [Path,
   return from.flatMap((stream: unknown, index) =>
     typeof stream === "string" ? [[[room, name, "from", index], stream] as const] : [],
   );
-}
-
-function entriesOf(value: unknown, room: string): [string, unknown][] {
-  const map = valueAt(value, [room]);
-  return isMap(map) ? Object.entries(map) : [];
-}
-
-function isMap(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -4,6 +4,9 @@ import { nearestName } from "../core/nearest.ts";
 
 export type Path = readonly (string | number)[];
 
+/** More mistakes than a person makes: a file with more is another program's, and is not worth the time. */
+export const findingsMax = 200;
+
 export interface Finding {
   readonly path: Path;
   /** What to point at: the key or the value at `path`; for what is missing, its parent's key. */
@@ -81,7 +84,14 @@ function explainOne(
 }
 
 function unknownKey(path: Path, names: readonly string[]): Finding {
-  const nearest = nearestName(String(path.at(-1)), names);
+  const name = String(path.at(-1));
+  const [before = ""] = name.split(":");
+  if (before !== name && names.includes(before)) {
+    // { password:hunter2 } is one key to YAML.
+    const found = "found no space after the colon";
+    return { path, at: "key", found, allowed: `${before}: VALUE` };
+  }
+  const nearest = nearestName(name, names);
   return {
     path,
     at: "key",
@@ -103,15 +113,20 @@ export function fieldAt(root: AnyField, value: unknown, path: Path): AnyField | 
   let field: AnyField | undefined = root;
   let here = value;
   for (const key of path) {
-    field = memberOf(settled(field, here), String(key));
+    field = memberAt(field, here, String(key));
     if (field === undefined) return undefined;
     here = valueAt(here, [key]);
   }
   return settled(field, here);
 }
 
+/** The declaration of `value`'s member `key`, where `value` is declared by `field`. */
+export function memberAt(field: AnyField, value: unknown, key: string): AnyField | undefined {
+  return memberOf(settled(field, value), key);
+}
+
 /** The alternative that `value` is meant to be. */
-function settled(field: AnyField, value: unknown): AnyField {
+export function settled(field: AnyField, value: unknown): AnyField {
   const { kinds, choose } = field.about;
   if (choose !== undefined) return settled(choose(value), value);
   const type = valueAt(value, ["type"]);
@@ -179,15 +194,39 @@ export function valueAt(value: unknown, path: Path): unknown {
   return here;
 }
 
+export function entriesOf(value: unknown, room: string): [string, unknown][] {
+  const map = valueAt(value, [room]);
+  return isMap(map) ? Object.entries(map) : [];
+}
+
+export function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 /** Enough to recognise a value, short enough for a line. */
 const shownMax = 80;
 
-/** A value as it goes into a message; what stands before the @ of a URL may be a password. */
+/** What stands before the @ of a URL may be a password, and what stands after such a word is one. */
+const secretParts = [
+  [/\/\/.*@/gs, "//…@"],
+  [/([\w-]*(?:password|passwd|token|secret)[\w-]*\s*[:=]).*/gis, "$1…"],
+] as const;
+
+/** A value as it goes into a message. */
 export function shown(value: unknown): string {
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   if (typeof value !== "string") return kindOf(value);
-  const masked = value.replaceAll(/\/\/.*@/gs, "//…@");
-  return JSON.stringify(masked.length > shownMax ? `${masked.slice(0, shownMax)}…` : masked);
+  const masked = secretParts.reduce((text, [part, sign]) => text.replaceAll(part, sign), value);
+  return quoted(masked.length > shownMax ? `${masked.slice(0, shownMax)}…` : masked);
+}
+
+/** In one line, and without what a terminal would obey. */
+function quoted(text: string): string {
+  // JSON escapes what lies below U+0020; DEL, the C1 controls and the two line separators it leaves.
+  return JSON.stringify(text).replaceAll(
+    /[\u007f-\u009f\u2028\u2029]/g,
+    (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 function kindOf(value: unknown): string {
@@ -199,9 +238,15 @@ function kindOf(value: unknown): string {
 
 /** `sinks.cloud.from[1]`. */
 export function formatPath(path: Path): string {
-  return path.reduce<string>(
-    (text, key) =>
-      typeof key === "number" ? `${text}[${key}]` : text === "" ? key : `${text}.${key}`,
-    "",
-  );
+  return path.reduce<string>((text, key) => {
+    if (typeof key === "number") return `${text}[${key}]`;
+    return text === "" ? keyText(key) : `${text}.${keyText(key)}`;
+  }, "");
+}
+
+/** A key as it stands in a path. After a colon in it there stands a value, which may be a secret. */
+function keyText(key: string): string {
+  const text = key.replace(/:.*$/s, ":…");
+  if (/^[\w.$<>:… -]{1,64}$/.test(text)) return text;
+  return quoted(text.length > shownMax ? `${text.slice(0, shownMax)}…` : text);
 }

@@ -60,6 +60,7 @@ function schemaText(): string {
     title: "holdfast",
     description: configOptions.about.doc,
     ...configOptions.about.schema,
+    type: "object",
     required: ["sources"],
   };
   return `${JSON.stringify(schema, null, 2)}\n`;

@@ -4,6 +4,7 @@
  * A field holds the superstruct that validates and coerces the value, and what a person needs to know about it.
  * Types, validation, defaults, README's reference, the commented example and the JSON Schema all come from here.
  */
+import { isIPv6 } from "node:net";
 import {
   array,
   defaulted,
@@ -78,6 +79,11 @@ function make<T>(
 
 function check<T>(name: string, test: (value: unknown) => boolean): AnyStruct<T> {
   return define<T>(name, test);
+}
+
+/** The same field, with what it says of a value as a whole: a sentence, or null where nothing is wrong. */
+export function checked<T>(field: Field<T>, problem: (value: T) => string | null): Field<T> {
+  return { ...field, struct: refine(field.struct, "problem", (v) => problem(v) ?? true) };
 }
 
 /** The same field, which may be left out. */
@@ -193,16 +199,21 @@ export function url(words: Words & { protocols: readonly string[] }): Field<stri
   );
 }
 
-/** `host:port` or a bare port, `unix:PATH` for a socket. */
+/** `host:port`, `[host]:port` for IPv6, `unix:PATH` for a socket. */
 export function listenAddress(words: Words): Field<string> {
   return make(
-    check<string>(
-      "listen",
-      (v) => typeof v === "string" && /^(unix:\/.+|(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5})$/.test(v),
-    ),
+    check<string>("listen", (v) => typeof v === "string" && isListenAddress(v)),
     words,
     "an address such as 127.0.0.1:8000, [::1]:8000 or unix:/run/holdfast/admin.sock",
     { type: "string" },
+  );
+}
+
+function isListenAddress(address: string): boolean {
+  if (/^unix:\/.+$/.test(address)) return true;
+  const match = /^(?:\[(.*)\]|[^:\s]+):(\d{1,5})$/.exec(address);
+  return (
+    match !== null && Number(match[2]) <= 65_535 && (match[1] === undefined || isIPv6(match[1]))
   );
 }
 
@@ -220,6 +231,9 @@ export function secret(words: Words): Field<Secret> {
   });
   return { ...field, about: { ...field.about, secret: true } };
 }
+
+/** A key with nothing after it, all its lines commented out, is an empty map. */
+const mapOrBlank = ["object", "null"];
 
 /** Named members; anything else is an error. Left out as a whole, it takes its members' defaults if it can. */
 export function group<S extends Fields>(fields: S, words: Words): Field<InferAll<S>> {
@@ -239,9 +253,10 @@ export function group<S extends Fields>(fields: S, words: Words): Field<InferAll
     },
   );
   if (required.length > 0) return { ...field, about: { ...field.about, fields } };
+  const schema = { ...field.about.schema, type: mapOrBlank };
   return {
     struct: defaulted(field.struct, {}) as AnyStruct<InferAll<S>>,
-    about: { ...field.about, fields, required: false },
+    about: { ...field.about, fields, required: false, schema },
   };
 }
 
@@ -263,7 +278,7 @@ export function mapOf<T>(
       required: false,
       each,
       schema: {
-        type: "object",
+        type: mapOrBlank,
         propertyNames: { pattern: names.source },
         additionalProperties: schemaOf(each),
       },
@@ -338,7 +353,7 @@ export function byKey<M extends Fields>(kinds: M, words: Words): Field<OneKey<M>
   const one = refine(struct, "problem", (value) => {
     return Object.keys(value).length === 1 || `Expected ${allowed}`;
   });
-  const schema = { ...about.schema, minProperties: 1, maxProperties: 1 };
+  const schema = { ...about.schema, type: "object", minProperties: 1, maxProperties: 1 };
   const chosen = one as unknown as AnyStruct<OneKey<M>>;
   return { struct: chosen, about: { ...about, allowed, schema, required: true } };
 }

@@ -38,7 +38,7 @@ const timeMax = 8.64e15;
 /** A handler is a user's own JavaScript: what it gives is checked as anything from outside is. */
 function checkOptions(stream: string, { key, time, headers }: Parameters<Derive>[3]): void {
   const refuse = (what: string): never => {
-    throw failed(`Cannot emit into ${String(stream)}: ${what}`);
+    throw failed(`Cannot emit into ${stream}: ${what}`);
   };
   if (typeof stream !== "string" || stream === "") refuse("a stream's name is text");
   if (key !== undefined && typeof key !== "string") refuse("its key is not a string");

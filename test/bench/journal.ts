@@ -3,10 +3,18 @@
  * same fsync. Read the ratios; the figures are this machine's.
  */
 import Database from "better-sqlite3";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { NewEvent } from "../../src/core/event.ts";
+import { noHeaders, type NewEvent } from "../../src/core/event.ts";
 import { createJournal } from "../../src/journal/thread.ts";
 import type { Journal } from "../../src/journal/journal.ts";
 import { recordingContext } from "../support/recording-context.ts";
@@ -16,14 +24,26 @@ interface Figures {
   readonly diskBytesPerByte: number;
 }
 
-const headers = { topic: "greenhouse/e1/env", device: "e1" };
+const devices = Array.from({ length: 8 }, (_, index) => `e${index + 1}`);
+const headers = new Map(
+  devices.map((device) => [device, { topic: `greenhouse/${device}/env`, device }]),
+);
 
-/** 90 bytes of JSON, no two alike. */
+/** About 90 bytes of JSON of one of eight devices; floats that wander, no two alike. */
 function reading(n: number): NewEvent {
-  const at = 1_780_000_000_000 + n;
-  const temperature = (20 + Math.sin(n / 50) * 5).toFixed(2);
-  const json = `{"device":"e1","ts":${at},"temperature":${temperature},"humidity":${40 + (n % 20)},"n":${n}}`;
-  return { key: "e1", time: at, receivedAt: at, headers, payload: Buffer.from(json.padEnd(90)) };
+  const at = 1_780_000_000_000 + n * 7;
+  const device = devices[n % devices.length] ?? "";
+  const temperature = 21 + Math.sin(n / 97) * 6 + Math.sin(n * 12.9898) * 0.3;
+  const humidity = 55 + Math.cos(n / 131) * 20 + Math.sin(n * 78.233) * 0.5;
+  const json = `{"device":"${device}","ts":${at},"temperature":${temperature.toFixed(3)},"humidity":${humidity.toFixed(3)},"n":${n}}`;
+  const more = headers.get(device) ?? noHeaders;
+  return { key: device, time: at, receivedAt: at, headers: more, payload: Buffer.from(json) };
+}
+
+function payloadBytes(count: number): number {
+  let bytes = 0;
+  for (let n = 0; n < count; n++) bytes += reading(n).payload.length;
+  return bytes;
 }
 
 function diskBytes(): number {
@@ -37,7 +57,7 @@ async function measured(count: number, work: () => Promise<void> | void): Promis
   const seconds = (performance.now() - began) / 1000;
   return {
     eventsPerSecond: Math.round(count / seconds),
-    diskBytesPerByte: Number(((diskBytes() - bytes) / (count * 90)).toFixed(2)),
+    diskBytesPerByte: Number(((diskBytes() - bytes) / payloadBytes(count)).toFixed(2)),
   };
 }
 
@@ -59,12 +79,12 @@ async function readAll(journal: Journal, count: number): Promise<void> {
   }
 }
 
-async function ours(path: string, batch: number, count: number): Promise<[Figures, Figures]> {
-  const journal = createJournal(recordingContext("journal"), {
+function create(path: string, lingerMs: number): Journal {
+  return createJournal(recordingContext("journal"), {
     settings: {
       path,
       durability: "power-loss",
-      linger: 1000,
+      linger: lingerMs,
       maxBytes: 1 << 30,
       maxAge: 86_400_000,
       onFull: "reject",
@@ -77,6 +97,10 @@ async function ours(path: string, batch: number, count: number): Promise<[Figure
       throw error;
     },
   });
+}
+
+async function ours(path: string, batch: number, count: number): Promise<[Figures, Figures]> {
+  const journal = create(path, 1000);
   await journal.open([]);
   const append = await measured(count, () => appendAll(journal, count, batch));
   const read = await measured(count, () => readAll(journal, count));
@@ -94,7 +118,7 @@ async function rows(path: string, batch: number, count: number): Promise<Figures
   const insert = db.prepare("INSERT INTO event (key, time, headers, payload) VALUES (?, ?, ?, ?)");
   const append = db.transaction((from: number, to: number) => {
     for (let n = from; n < to; n++) {
-      const { key, time, payload } = reading(n);
+      const { key, time, headers, payload } = reading(n);
       insert.run(key, time, JSON.stringify(headers), payload);
     }
   });
@@ -105,13 +129,44 @@ async function rows(path: string, batch: number, count: number): Promise<Figures
   return figures;
 }
 
+/** The floor: the payloads alone, appended to a file that is synced after each batch. */
+function raw(path: string, batch: number, count: number): Promise<Figures> {
+  const file = openSync(path, "w");
+  return measured(count, () => {
+    for (let n = 0; n < count; n += batch) {
+      const size = Math.min(batch, count - n);
+      writeSync(
+        file,
+        Buffer.concat(Array.from({ length: size }, (_, i) => reading(n + i).payload)),
+      );
+      fsyncSync(file);
+    }
+  }).finally(() => closeSync(file));
+}
+
+/** One after the other, each waiting for its acknowledgement: what a lone sensor sees at this linger. */
+async function alone(path: string, lingerMs: number, count: number): Promise<number> {
+  const journal = create(path, lingerMs);
+  await journal.open([]);
+  const began = performance.now();
+  for (let n = 0; n < count; n++)
+    await new Promise<void>((resolve) => journal.append("s", reading(n), resolve));
+  const eachMs = (performance.now() - began) / count;
+  await journal.close();
+  return eachMs;
+}
+
 export async function run(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "holdfast-bench-"));
   const say = (line: string): boolean => process.stdout.write(`${line}\n`);
   try {
     say(
-      "journal, 90-byte JSON, fsync for each commit    events/s   bytes to disk for each of payload",
+      `JSON of ${(payloadBytes(10_000) / 10_000).toFixed(0)} bytes from 8 devices, an fsync for each commit`,
     );
+    say(
+      "| events for each commit | what | events/s | bytes to disk for each of payload | journal to this |",
+    );
+    say("| ---: | --- | ---: | ---: | ---: |");
     for (const [batch, count] of [
       [1, 1_000],
       [20, 10_000],
@@ -119,24 +174,36 @@ export async function run(): Promise<void> {
       [1024, 200_000],
     ] as const) {
       const [append, read] = await ours(join(folder, `ours-${batch}.db`), batch, count);
-      const plain = await rows(join(folder, `rows-${batch}.db`), batch, count);
-      const ratio = (append.eventsPerSecond / plain.eventsPerSecond).toFixed(1);
       const line = (
-        name: string,
+        what: string,
         { eventsPerSecond, diskBytesPerByte }: Figures,
-        more = "",
+        beside: boolean,
       ): void => {
+        const ratio = beside ? (append.eventsPerSecond / eventsPerSecond).toFixed(2) : "";
         say(
-          `${name.padEnd(44)} ${String(eventsPerSecond).padStart(11)} ${String(diskBytesPerByte).padStart(11)}${more}`,
+          `| ${batch} | ${what} | ${eventsPerSecond.toLocaleString("en")} | ${diskBytesPerByte} | ${ratio} |`,
         );
       };
-      line(`append, ${batch} for each commit`, append, `   ${ratio} times a row for each event`);
-      line("  a row for each event", plain);
-      line("  read", read);
+      line("journal: append", append, false);
+      line(
+        "a row for each event, SQLite FULL",
+        await rows(join(folder, `rows-${batch}.db`), batch, count),
+        true,
+      );
+      line(
+        "a plain file, appended and synced",
+        await raw(join(folder, `raw-${batch}`), batch, count),
+        true,
+      );
+      line("journal: read, pages of 1,000", read, false);
+    }
+    for (const lingerMs of [0, 20]) {
+      const eachMs = await alone(join(folder, `alone-${lingerMs}.db`), lingerMs, 200);
+      say(
+        `One event after the other at linger ${lingerMs}ms: acknowledged after ${eachMs.toFixed(2)} ms on average`,
+      );
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
-
-if (process.argv[1] === import.meta.filename) await run();

@@ -105,6 +105,21 @@ test("loadConfigText() fills in the environment, as text or number as the option
   assert.equal(source.password?.reveal(), "1234");
 });
 
+test("loadConfigText() knows an option's kind when the type comes from the environment, too", (t) => {
+  process.env["HOLDFAST_TEST_TYPE"] = "mqtt";
+  process.env["HOLDFAST_TEST_NUMBER"] = "1234";
+  t.after(() => {
+    delete process.env["HOLDFAST_TEST_TYPE"];
+    delete process.env["HOLDFAST_TEST_NUMBER"];
+  });
+  const { sources } = configOf(
+    "sources:\n  a:\n    url: mqtt://x\n    topics: [a]\n    stream: s\n    password: ${HOLDFAST_TEST_NUMBER}\n    type: ${HOLDFAST_TEST_TYPE}\n",
+  );
+  const source = sources["a"];
+  assert.ok(source?.type === "mqtt");
+  assert.equal(source.password?.reveal(), "1234");
+});
+
 test("loadConfigText() takes $${ for a plain ${", () => {
   const text = `${least}journal: { path: "/tmp/$\${x}" }\n`;
   assert.equal(configOf(text).journal.path, "/tmp/${x}");
@@ -123,7 +138,7 @@ test("loadConfigText() tells broken YAML once, where it breaks", () => {
 
 test("loadConfigText() tells duplicate keys and goes on", () => {
   assert.deepEqual(problemsOf(`${least}log: { level: info, level: loud }\n`), [
-    "agent.yaml:2:21 found the key level a second time, allowed: each key once",
+    "agent.yaml:2:21 log.level: found a second time, allowed: each key once",
     'agent.yaml:2:28 log.level: found "loud", allowed: one of debug, info, warn, error',
   ]);
 });
@@ -173,7 +188,7 @@ admin: { listen: "0.0.0.0:8001" }
   );
   assert.match(
     problemsOf(`${least}http: { listen: "127.0.0.1:8001" }\n`)[0] ?? "",
-    /^agent\.yaml:2:17 http\.listen: found 127\.0\.0\.1:8001, allowed: another address/,
+    /^agent\.yaml:2:17 http\.listen: found "127\.0\.0\.1:8001", allowed: another address/,
   );
 });
 
@@ -195,6 +210,10 @@ test("no problem ever shows a secret", (t) => {
     `sources:\n  a:\n    type: mqtt\n    url: mqtt://x\n    topics: [a]\n    stream: s\n    ${line}\n`;
   const texts = [
     source("password: [hunter2]"),
+    source("{ password:hunter2 }"),
+    source("qos: 1\n      password:hunter2"),
+    source("qos: 1\n      token=hunter2"),
+    source("clientId: x").replace("mqtt://x", "http://x?token=hunter2"),
     source("password: { fil: hunter2 }"),
     source("password: { file: [hunter2] }"),
     source("password: *hunter2"),

@@ -77,7 +77,7 @@ test("integer(), number(), oneOf(), url() and listenAddress() say what they take
   for (const address of ["127.0.0.1:80", "[::1]:80", "unix:/run/x.sock", "localhost:80"]) {
     assert.equal(read(listenAddress({ doc }), address), address);
   }
-  refuses(listenAddress({ doc }), "80", 80, "unix:relative", "::1:80");
+  refuses(listenAddress({ doc }), "80", 80, "unix:relative", "::1:80", "a:65536", "[1:2]:80");
 });
 
 test("secret() takes text, a file or a credential, and shows none of it", () => {

@@ -127,6 +127,12 @@ test("streamOptions refuse what cannot be compiled", () => {
     { a: "nubmer" },
     { a: { type: "string", pattern: "(" } },
     { a: { typ: "string" } },
+    { a: { type: "string", min: 3 } },
+    { a: { type: "number", pattern: "x" } },
+    { a: { type: "boolean", maxLength: 1 } },
+    { a: { type: "number", min: 3, max: 1 } },
+    { a: { type: "number", enum: ["x"] } },
+    { a: "number", "a.b": "string" },
   ]) {
     assert.throws(() => compile({ schema }));
   }
