@@ -93,7 +93,6 @@ export function brokerProblem(options: BrokerSourceOptions): string | null {
   if (options.listen.startsWith("unix:")) {
     return `listen is ${options.listen}: clients connect by TCP, give an address such as 127.0.0.1:1883`;
   }
-  if (listenOf(options).port > 65_535) return `listen is ${options.listen}: ports end at 65535`;
   const users = Object.keys(options.users);
   if (users.length === 0 && !isLocalAddress(options.listen)) {
     return `listen is ${options.listen}, which others can reach: name users, or listen on 127.0.0.1`;
