@@ -2,9 +2,13 @@
 import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import type { Config } from "../config/config.ts";
+import { stateFolder } from "../config/built-in.ts";
+import { entriesOf, valueAt, type Finding } from "../config/finding.ts";
 import { formatProblem, loadConfig } from "../config/load.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
+import { formatDuration, formatSize } from "../core/quantity.ts";
 import { Secret } from "../core/secret.ts";
+import { defaultDeviceId } from "../host/board.ts";
 import { loadHandler } from "../processor/handler.ts";
 import type { Command, Io } from "./command.ts";
 import { table } from "./print.ts";
@@ -19,16 +23,14 @@ export const checkCommand: Command = {
   async run(args, io) {
     const { values } = parseArgs({ args, options: { config: { type: "string", short: "c" } } });
     const file = values.config ?? standardFile;
-    const loaded = await loadConfig(file);
+    const folder = dirname(resolve(file));
+    const loaded = await loadConfig(file, (value) => handlerFindings(value, folder));
     if ("problems" in loaded) {
       for (const problem of loaded.problems) io.out(`${formatProblem(problem)}\n`);
       return summary(io, file, loaded.problems.length);
     }
     const { config } = loaded;
-    const problems = await handlerProblems(config, dirname(resolve(file)));
-    for (const problem of problems) io.out(`${file} ${problem}\n`);
     for (const warning of secretWarnings(config)) io.err(`${file} ${warning} (warning)\n`);
-    if (problems.length > 0) return summary(io, file, problems.length);
     io.out(explanation(file, config));
     return 0;
   },
@@ -39,18 +41,20 @@ function summary(io: Io, file: string, count: number): number {
   return 1;
 }
 
-async function handlerProblems(config: Config, folder: string): Promise<string[]> {
-  const problems: string[] = [];
-  for (const [name, { handler }] of Object.entries(config.processors)) {
-    if (handler === undefined) continue;
+/** What only loading the handlers can tell. */
+async function handlerFindings(value: unknown, folder: string): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const [name, entry] of entriesOf(value, "processors")) {
+    const handler = valueAt(entry, ["handler"]);
+    if (typeof handler !== "string" || handler === "") continue;
     try {
       await loadHandler(handler, folder);
     } catch (error) {
       if (!(error instanceof HoldfastError)) throw error;
-      problems.push(`processors.${name}.handler: ${error.message}`);
+      findings.push({ path: ["processors", name, "handler"], at: "value", found: error.message });
     }
   }
-  return problems;
+  return findings;
 }
 
 /** A secret may be readable for the service and not for whoever checks: no reason to fail. */
@@ -92,10 +96,28 @@ function explanation(file: string, config: Config): string {
     [{ title: "PART" }, { title: "NAME" }, { title: "KIND" }, { title: "STREAMS" }],
     [...sources, ...processors, ...sinks],
   );
+  const { device, journal, http, admin } = config;
+  const path = journal.path ?? `${stateFolder()}/journal.db`;
+  const bounds = `${formatSize(journal.maxBytes)}, ${formatDuration(journal.maxAge)} for replay`;
+  const unread = unreadStreams(config);
   return `${file} is right
 
 ${flow}
-Health and metrics  ${config.http.listen}
-Admin API           ${config.admin.listen}
+Device              ${device.id ?? `${defaultDeviceId()} (this machine's name)`}
+Journal             ${path} (${journal.durability}, at most ${bounds})
+${unread.length > 0 ? `Kept for replay     ${unread.join(", ")}: nothing reads them\n` : ""}Health and metrics  ${http.listen}
+Admin API           ${admin.listen} (${admin.token === undefined ? "no token: only this machine" : "asks for its token"})
 `;
+}
+
+/** Often what somebody meant to send on. */
+function unreadStreams({ sources, processors, sinks }: Config): string[] {
+  const read = new Set(
+    [...Object.values(processors), ...Object.values(sinks)].flatMap(({ from }) => from),
+  );
+  const given = [
+    ...Object.values(sources).map(({ stream }) => stream),
+    ...Object.values(processors).flatMap(({ to }) => to ?? []),
+  ];
+  return [...new Set(given)].filter((stream) => !read.has(stream)).sort();
 }

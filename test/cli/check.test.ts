@@ -33,7 +33,10 @@ sinks:
 test("checkCommand explains a configuration that is right, and warns of secrets that it cannot read", async (t) => {
   const folder = tempDir(t);
   const file = join(folder, "agent.yaml");
-  writeFileSync(file, flow);
+  writeFileSync(
+    file,
+    `device: { id: greenhouse-1 }\njournal: { path: /var/lib/x/journal.db }\n${flow}`,
+  );
   writeFileSync(join(folder, "handler.js"), "export default () => {};\n");
   const { code, out, err } = await run(checkCommand, "--config", file);
   assert.equal(code, 0, out);
@@ -43,18 +46,52 @@ test("checkCommand explains a configuration that is right, and warns of secrets 
     "system, a → alarms",
     "alarms →",
     "127.0.0.1:8000",
+    "greenhouse-1",
+    "/var/lib/x/journal.db (power-loss",
+    "no token: only this machine",
   ]) {
     assert.ok(out.includes(words), `${words} is not in ${out}`);
   }
   assert.match(err, /sources\.far\.password: Cannot read secret \/nowhere.*\(warning\)/);
 });
 
-test("checkCommand fails for a handler that cannot be loaded", async (t) => {
+test("checkCommand names streams that nothing reads", async (t) => {
   const file = join(tempDir(t), "agent.yaml");
-  writeFileSync(file, flow);
+  writeFileSync(
+    file,
+    "sources: { b: { type: system, stream: s }, c: { type: system, stream: r } }\n",
+  );
+  assert.match((await run(checkCommand, "-c", file)).out, /^Kept for replay +r, s: nothing reads/m);
+  writeFileSync(
+    file,
+    "sources: { b: { type: system, stream: s } }\nsinks: { c: { type: console, from: [s] } }\n",
+  );
+  assert.doesNotMatch((await run(checkCommand, "-c", file)).out, /nothing reads/);
+});
+
+test("checkCommand fails for a handler that cannot be loaded, at its line, beside every other problem", async (t) => {
+  const folder = tempDir(t);
+  const file = join(folder, "agent.yaml");
+  writeFileSync(file, `log: { level: loud }\n${flow}`);
   const { code, out } = await run(checkCommand, "-c", file);
   assert.equal(code, 1);
-  assert.match(out, /processors\.hot\.handler: Cannot load handler .*no such file/);
+  const [level, handler, count] = out.replaceAll(`${folder}/`, "").split("\n");
+  assert.match(level ?? "", /^agent\.yaml:1:15 log\.level: found "loud"/);
+  assert.equal(
+    handler,
+    "agent.yaml:6:77 processors.hot.handler: Cannot load handler handler.js: no such file",
+  );
+  assert.equal(count, "agent.yaml has 2 problems");
+});
+
+test("checkCommand asks a handler module for a function", async (t) => {
+  const folder = tempDir(t);
+  const file = join(folder, "agent.yaml");
+  writeFileSync(file, flow);
+  writeFileSync(join(folder, "handler.js"), "export default 7;\n");
+  const { code, out } = await run(checkCommand, "-c", file);
+  assert.equal(code, 1);
+  assert.match(out, /:5:77 processors\.hot\.handler: .* its default export is of type number/);
 });
 
 test("checkCommand lists every problem and fails", async (t) => {
