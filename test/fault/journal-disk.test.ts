@@ -41,6 +41,78 @@ function unsynced(calls: readonly string[]): number {
   return found;
 }
 
+/** The calls on the journal's files and folder, with their names (strace -y), and what the child says. */
+async function named(folder: string, ...more: string[]): Promise<readonly string[]> {
+  requireProgram("strace", "strace");
+  const trace = join(folder, "..", "names");
+  const calls = "trace=openat,fsync,fdatasync,pwrite64,write";
+  const child = ["test/support/append-child.ts", join(folder, "journal.db"), "3", ...more];
+  await run("strace", [
+    "-f",
+    "-y",
+    "-s",
+    "40",
+    "-e",
+    calls,
+    "-o",
+    trace,
+    process.execPath,
+    ...child,
+  ]);
+  return readFileSync(trace, "utf8").split("\n");
+}
+
+/** How many "settled" come while a write to the WAL has no sync behind it. */
+function beforeSync(calls: readonly string[]): number {
+  let [isDirty, wrote, found] = [false, false, 0];
+  for (const line of calls) {
+    if (/pwrite64\(\d+<[^>]*journal\.db-wal>/.test(line)) isDirty = wrote = true;
+    else if (/sync\(\d+<[^>]*journal\.db-wal>/.test(line)) isDirty = false;
+    else if (line.includes('"settled') && isDirty) found++;
+  }
+  assert.ok(wrote, "The WAL was never written");
+  return found;
+}
+
+/** Whether the folder is synced between the last opening of the database and the child's "open". */
+function syncsFolder(calls: readonly string[], folder: string): boolean {
+  const created = calls.findLastIndex((line) =>
+    /openat\(.*\/journal\.db", O_RDWR\|O_CREAT/.test(line),
+  );
+  const opened = calls.findIndex((line) => line.includes('"open'));
+  assert.ok(created >= 0 && opened > created, "The child did not open its journal");
+  return calls
+    .slice(created, opened)
+    .some((line) => line.includes(`fsync(`) && line.includes(`<${folder}>)`));
+}
+
+test("the WAL itself is synced between its write and settled, and the check sees where it is not", async (t) => {
+  const [whole, planted] = [join(tempDir(t), "whole"), join(tempDir(t), "planted")];
+  for (const folder of [whole, planted]) mkdirSync(folder);
+  assert.equal(beforeSync(await named(whole)), 0);
+  assert.ok(beforeSync(await named(planted, "synchronous-off")) > 0);
+});
+
+// The WAL's own sync of the folder comes at its first commit; ours is the last of the folder before "open".
+test("the folder is synced before the journal is open, also when its maker was killed before that", async (t) => {
+  const folder = join(tempDir(t), "new");
+  mkdirSync(folder);
+  const ours = (calls: readonly string[]): number => {
+    const opened = calls.findIndex((line) => line.includes('"open'));
+    return calls
+      .slice(0, opened)
+      .filter((line) => line.includes("fsync(") && line.includes(`<${folder}>)`)).length;
+  };
+  const made = await named(folder);
+  assert.ok(syncsFolder(made, folder));
+  const without = made.filter(
+    (line) => !(line.includes("fsync(") && line.includes(`<${folder}>)`)),
+  );
+  assert.equal(syncsFolder(without, folder), false);
+  // A clean close removed the WAL: its folder's sync is one, that of the database is the other.
+  assert.ok(ours(await named(folder)) >= 2);
+});
+
 test("an event is settled after its fsync under power-loss, and the check sees that crash does without", async (t) => {
   const synced = await traced(tempDir(t), 1, []);
   assert.equal(synced.filter((line) => line.includes("settled")).length, 1);

@@ -2,6 +2,9 @@ import assert from "node:assert/strict";
 import { copyFileSync, existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { chunkId, Ledger } from "../../src/journal/ledger.ts";
+import { openDatabase } from "../../src/journal/sqlite.ts";
+import { tempDir } from "../support/temp-dir.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { openJournal, type JournalOptions } from "../support/test-journal.ts";
 
@@ -38,4 +41,24 @@ test("open() learns a board that could not be told at first, and then notices an
   await learned.journal.close();
   const other = await openJournal(t, { folder, board: "b" });
   assert.notEqual(other.journal.identity().epoch, epoch);
+});
+
+test("load() leaves a group that has not moved where it was told it stands, when the file is opened again", (t) => {
+  const path = join(tempDir(t), "journal.db");
+  const db = openDatabase({ path, synchronous: "FULL", maxBytes: 1 << 20 });
+  t.after(() => db.close());
+  db.exec("INSERT INTO stream (id, name) VALUES (1, 's')");
+  const put = db.prepare("INSERT INTO chunk VALUES (?, ?, 1, ?, 1, 0, 1, 1, x'00')");
+  for (const seq of [1, 2, 3]) put.run(chunkId(1, seq), seq, seq);
+  const groups = [{ group: "g", streams: ["s"] }];
+  const before = new Ledger(db);
+  before.load(groups);
+  db.exec("DELETE FROM chunk WHERE last < 3");
+  const again = new Ledger(db);
+  again.load(groups, before);
+  // The main thread still says 0; a unit that starts there must not be refused for ever.
+  assert.equal(again.cursor("g", "s").seq, 0);
+  const anew = new Ledger(db);
+  anew.load(groups);
+  assert.equal(anew.cursor("g", "s").seq, 2);
 });
