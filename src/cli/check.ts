@@ -51,7 +51,9 @@ async function handlerFindings(value: unknown, folder: string): Promise<Finding[
       await loadHandler(handler, folder);
     } catch (error) {
       if (!(error instanceof HoldfastError)) throw error;
-      findings.push({ path: ["processors", name, "handler"], at: "value", found: error.message });
+      const path = ["processors", name, "handler"];
+      const allowed = "a module whose default export is a function";
+      findings.push({ path, at: "value", found: error.message, allowed });
     }
   }
   return findings;

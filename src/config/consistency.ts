@@ -90,21 +90,23 @@ function checkTargets(value: unknown): Finding[] {
 
 /** Without a handler all that a processor gives goes to `to`. */
 function checkIdleProcessors(value: unknown): Finding[] {
-  const known = Object.keys(
-    configOptions.about.fields?.["processors"]?.about.each?.about.fields ?? {},
-  );
   return entriesOf(value, "processors")
-    .filter(([, entry]) => {
-      // A key that is not known may be a misspelt one of these two, and has been told.
-      const isWhole = isMap(entry) && Object.keys(entry).every((key) => known.includes(key));
-      return isWhole && entry["to"] === undefined && entry["handler"] === undefined;
-    })
+    .filter(([, entry]) => tellsTarget(entry) && valueAt(entry, ["to"]) === undefined)
+    .filter(([, entry]) => valueAt(entry, ["handler"]) === undefined)
     .map(([name]) => ({
       path: ["processors", name, "to"],
       at: "parent",
       found: "missing",
       allowed: "a stream; without one there must be a handler that emits",
     }));
+}
+
+/** Whether it is known where a processor's events go: a key that is not known may be a misspelt `to`. */
+function tellsTarget(processor: unknown): boolean {
+  const to = valueAt(processor, ["to"]);
+  if (to !== undefined) return typeof to === "string";
+  const { fields = {} } = configOptions.about.fields?.["processors"]?.about.each?.about ?? {};
+  return isMap(processor) && Object.keys(processor).every((key) => Object.hasOwn(fields, key));
 }
 
 /** A stream to read from must come from somewhere, and is read once. */
@@ -164,9 +166,7 @@ function areTargetsWhole(value: unknown): boolean {
     !hasStrangers &&
     sources.length > 0 &&
     sources.every(([, source]) => typeof valueAt(source, ["stream"]) === "string") &&
-    entriesOf(value, "processors").every(
-      ([, entry]) => isMap(entry) && ["string", "undefined"].includes(typeof entry["to"]),
-    )
+    entriesOf(value, "processors").every(([, processor]) => tellsTarget(processor))
   );
 }
 

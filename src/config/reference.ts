@@ -74,6 +74,12 @@ function tablesText(): string {
 
 Printed from the declaration by \`npm run reference\`; do not edit. \`example.yaml\` beside it is a starter file.
 
+Values are those of YAML. \`\${NAME}\` takes an environment variable, which must be set; \`\${NAME:-default}\` takes the default
+where it is not set or empty; \`$\${\` stands for a plain \`\${\`. What is filled in stays text where text is asked for; where a
+number or true or false is asked for, and the variable is the whole value and without quotes, it is read as one. Inside
+\`{ }\` and \`[ ]\` it needs quotes. A group with nothing after its name takes its defaults; an option with nothing after it
+is a mistake.
+
 ${sections.join("\n")}`;
 }
 

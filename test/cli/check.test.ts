@@ -79,9 +79,22 @@ test("checkCommand fails for a handler that cannot be loaded, at its line, besid
   assert.match(level ?? "", /^agent\.yaml:1:15 log\.level: found "loud"/);
   assert.equal(
     handler,
-    "agent.yaml:6:77 processors.hot.handler: Cannot load handler handler.js: no such file",
+    "agent.yaml:6:77 processors.hot.handler: Cannot load handler handler.js: no such file, allowed: a module whose default export is a function",
   );
   assert.equal(count, "agent.yaml has 2 problems");
+});
+
+test("checkCommand does not show a handler's path that came out of the environment", async (t) => {
+  process.env["HOLDFAST_TEST_SECRET"] = "hunter2";
+  t.after(() => delete process.env["HOLDFAST_TEST_SECRET"]);
+  const file = join(tempDir(t), "agent.yaml");
+  writeFileSync(file, flow.replace("./handler.js", '"${HOLDFAST_TEST_SECRET}"'));
+  const { out } = await run(checkCommand, "-c", file);
+  assert.match(
+    out,
+    /:5:77 processors\.hot\.handler: found text out of the environment, allowed: a module/,
+  );
+  assert.doesNotMatch(out, /hunter2/);
 });
 
 test("checkCommand asks a handler module for a function", async (t) => {

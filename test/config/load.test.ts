@@ -192,6 +192,21 @@ admin: { listen: "0.0.0.0:8001" }
   );
 });
 
+test("loadConfigText() tells one mistake once, though others follow from it", () => {
+  const told = (text: string): string[] => problemsOf(text).map((line) => line.split(" ")[1] ?? "");
+  assert.deepEqual(told(`${least}admin: { listen: 0.0.0.0 }\n`), ["admin.listen:"]);
+  const sinks = "sinks: { c: { type: console, from: [s, system] } }\n";
+  assert.deepEqual(told(`sources: { b: { type: system, straem: s } }\n${sinks}`), [
+    "sources.b.straem:",
+  ]);
+  assert.deepEqual(told(`${least}procesors: { p: { from: system, to: s } }\n${sinks}`), [
+    "procesors:",
+  ]);
+  assert.deepEqual(told(`${least}processors: { p: { from: system, too: s } }\n${sinks}`), [
+    "processors.p.too:",
+  ]);
+});
+
 test("loadConfigText() asks for at least one source", () => {
   assert.deepEqual(problemsOf(""), [
     "agent.yaml:1:1 sources: missing, allowed: a map with at least one source",

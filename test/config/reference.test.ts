@@ -25,3 +25,19 @@ test("starterText() passes check with every option put to use", () => {
   assert.notEqual(everything, starterText());
   assert.deepEqual(problemsOf(everything), []);
 });
+
+test("the JSON Schema lets every section be blank that the starter file leaves blank", () => {
+  const schema = JSON.parse(referenceFiles().get("device/schema.json") ?? "") as {
+    properties: Record<string, { type: unknown }>;
+  };
+  // Of what follows a section's name, only lines that are no comment are in use.
+  const lines = starterText()
+    .split("\n")
+    .filter((line) => !/^\s*(#|$)/.test(line));
+  const blank = lines
+    .filter((line, index) => /^\w+:$/.test(line) && !/^\s/.test(lines[index + 1] ?? ""))
+    .map((line) => line.slice(0, -1));
+  assert.ok(blank.includes("journal"), blank.join(", "));
+  for (const name of blank)
+    assert.deepEqual(schema.properties[name]?.type, ["object", "null"], name);
+});
