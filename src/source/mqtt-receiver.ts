@@ -82,6 +82,8 @@ export class MqttReceiver {
   /** PUBLISHes that came while identifiers were being forgotten: at most one chunk of the socket. */
   #early: Publish[] = [];
   #isBursting = false;
+  /** PUBRELs of this chunk wait for their commit. */
+  #hasReleases = false;
   #outstandingBefore = 0;
   #onEmpty: (() => void)[] = [];
 
@@ -201,8 +203,9 @@ export class MqttReceiver {
       connection.acknowledge("pubcomp", packetId);
       this.#burst();
     };
-    if (identifier.isDurable) this.#intake.packets.release(packetId, released);
-    else released();
+    if (!identifier.isDurable) return released();
+    this.#hasReleases = true;
+    this.#intake.packets.release(packetId, released);
   }
 
   /** One chunk was handed over: asks for a commit when the broker would wait for it. */
@@ -210,7 +213,10 @@ export class MqttReceiver {
     const window = this.#attachment?.window;
     if (window === undefined) return;
     window.arrived(this.#outstanding, this.#parts.nowMs());
-    if (this.#outstanding >= window.size) this.#intake.commitSoon();
+    // PUBRELs come in the bursts in which their PUBRECs went: one commit takes them all. Left to the linger their
+    // identifiers pile up, and a broker that counts on without looking (mosquitto) gives one in use to a new message.
+    if (this.#outstanding >= window.size || this.#hasReleases) this.#intake.commitSoon();
+    this.#hasReleases = false;
   }
 
   /** Resolves when nothing is held; asks for the commit that it takes. */

@@ -93,7 +93,7 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
       await agent.start();
     }
     const published = await publisher.done;
-    await untilQuiet(agent);
+    await untilQuiet(agent, plan);
     await agent.stop();
     const found = readArchive(archive, "load");
     const seconds = (performance.now() - began) / 1000;
@@ -106,8 +106,12 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
   }
 }
 
-/** The sink has passed everything and nothing more comes in for 1.5 s: what a broker still holds comes at once. */
-async function untilQuiet(agent: ChildAgent): Promise<void> {
+/**
+ * The sink has passed everything, all that was published is in the journal, and nothing more comes in for 1.5 s. Where
+ * something is missing nothing comes for 30 s: at QoS 2 a broker may have tens of thousands of PUBRELs to repeat first.
+ */
+async function untilQuiet(agent: ChildAgent, plan: KillPlan): Promise<void> {
+  const patienceMs = plan.fault === undefined ? 30_000 : 3_000;
   let [before, sinceMs] = ["", performance.now()];
   await until(
     "the agent to be done",
@@ -117,7 +121,8 @@ async function untilQuiet(agent: ChildAgent): Promise<void> {
       const events = /^holdfast_journal_events (\d+)$/m.exec(metrics)?.[1] ?? "";
       const isPassed = metrics.includes('stream_lag{stream="load",group="archive"} 0');
       if (events !== before || !isPassed) [before, sinceMs] = [events, performance.now()];
-      return performance.now() - sinceMs > 1_500;
+      const quietMs = performance.now() - sinceMs;
+      return quietMs > (Number(events) >= plan.count ? 1_500 : patienceMs);
     },
     120_000,
   );
