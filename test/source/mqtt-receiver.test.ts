@@ -296,3 +296,18 @@ test("a commit is asked for when a 3.1.1 broker's window of 20 is full, and not 
   await settledNetwork();
   assert.equal(intake.asked, asked + 1);
 });
+
+test("PUBRELs ask for their commit at once: their identifiers must not pile up in a linger", async (t) => {
+  const { broker, intake } = await startedSource(t, { qos: 2 });
+  const client = await broker.accept(1);
+  client.send(...[1, 2, 3].map((id) => publish(id, { qos: 2 })));
+  await until("three messages", () => intake.waiting === 3);
+  intake.commit();
+  await client.received("pubrec", 3);
+  const before = intake.asked;
+  client.send(...[1, 2, 3].map((messageId): Packet => ({ cmd: "pubrel", messageId })));
+  await until("the releases", () => intake.waiting === 3);
+  await until("a commit to be asked for", () => intake.asked > before);
+  intake.commit();
+  await client.received("pubcomp", 3);
+});
