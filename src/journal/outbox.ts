@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../core/clock.ts";
 import type { NewEvent } from "../core/event.ts";
-import { SectionEncoder } from "./chunk.ts";
+import { SectionEncoder } from "./section.ts";
 import type {
   NewDeadLetter,
   PacketIdentifier,

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { Clock } from "../core/clock.ts";
 import type { ClockQuality, NewEvent } from "../core/event.ts";
-import { SectionEncoder } from "./chunk.ts";
+import { SectionEncoder } from "./section.ts";
 import type { NewDeadLetter, PacketIdentifier, Settled } from "./journal.ts";
 import type { Intaken, Section } from "./protocol.ts";
 

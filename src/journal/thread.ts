@@ -24,7 +24,7 @@ import { HoldfastError } from "../core/errors.ts";
 import type { NewEvent, StoredEvent } from "../core/event.ts";
 import { formatSize } from "../core/quantity.ts";
 import { Channel } from "./channel.ts";
-import { decodeSections } from "./chunk.ts";
+import { decodeSections } from "./section.ts";
 import type * as contract from "./journal.ts";
 import type { JournalSettings } from "./options.ts";
 import { Outbox } from "./outbox.ts";

@@ -11,7 +11,8 @@
  */
 import { noHeaders, type ClockQuality } from "../core/event.ts";
 import { messageOf } from "../core/errors.ts";
-import { countOf, intoChunks, SectionEncoder, sealChunk } from "./chunk.ts";
+import { intoChunks, sealChunk } from "./chunk.ts";
+import { countOf, SectionEncoder } from "./section.ts";
 import { gapsStream } from "./journal.ts";
 import { chunkId, type Ledger, type Ordinals } from "./ledger.ts";
 import type { Letters } from "./letters.ts";

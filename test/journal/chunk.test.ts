@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { NewEvent } from "../../src/core/event.ts";
-import { decodeSections, openChunk, sealChunk, SectionEncoder } from "../../src/journal/chunk.ts";
+import { openChunk, sealChunk } from "../../src/journal/chunk.ts";
+import { decodeSections, SectionEncoder } from "../../src/journal/section.ts";
 import { event } from "../support/test-journal.ts";
 
 const head = { first: 7, epoch: 1, boot: 1, clock: "synced" } as const;

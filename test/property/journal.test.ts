@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { NewEvent } from "../../src/core/event.ts";
-import { decodeSections, openChunk, sealChunk, SectionEncoder } from "../../src/journal/chunk.ts";
+import { openChunk, sealChunk } from "../../src/journal/chunk.ts";
+import { decodeSections, SectionEncoder } from "../../src/journal/section.ts";
 import type { Journal } from "../../src/journal/journal.ts";
 import { openJournal } from "../support/test-journal.ts";
 

@@ -1,0 +1,270 @@
+/**
+ * How events lie in a section: what one part packed on the main thread for one stream.
+ *
+ *   section = count u32 · wall base f64 ms · monotone base f64 ms · records
+ *   record  = headers (0 and the pairs, or the number of an earlier block of this section) · key length + 1 and key ·
+ *             receivedAt less the wall base, zigzag · time less receivedAt, zigzag · payload length and payload
+ *
+ * All counts and lengths are LEB128 varints. Times carry the section's two bases so that events taken before the
+ * first time sync can be put right when they are read, once their boot's offset is known (invariant 9): a `time`
+ * equal to `receivedAt` moves with it, one from the payload stays.
+ */
+import assert from "node:assert/strict";
+import type { ClockQuality, Headers, NewEvent, StoredEvent } from "../core/event.ts";
+import { noHeaders } from "../core/event.ts";
+
+export const sectionHeadBytes = 20;
+/**
+ * A section and a chunk end here, so that a reader's page, a reader's memory and a trim stay small after a burst:
+ * the size of a turn (outbox.ts), beyond which larger chunks save little (0.53 bytes to disk for each of payload).
+ */
+export const chunkEventsMax = 1_024;
+export const chunkBytesMax = 256 * 1024;
+/** The largest Date (ECMA-262, 21.4.1.1): beyond it a time is nobody's. */
+const timeMaxMs = 8.64e15;
+/** The first buffer of a section; it doubles. A burst of 100 events of 90 bytes fits without growing. */
+const firstBufferBytes = 16 * 1024;
+/** Headers, key, times and lengths of a record take less than this beside the bytes that are counted. */
+const recordOverheadBytes = 64;
+
+/** Packs events for one stream as they come; the bytes are copied at once. */
+export class SectionEncoder {
+  #buffer = Buffer.allocUnsafeSlow(firstBufferBytes);
+  #length = sectionHeadBytes;
+  #count = 0;
+  readonly #wallBaseMs: number;
+  readonly #blocks = new Map<Headers, number>();
+
+  constructor(wallBaseMs: number, monotonicBaseMs: number) {
+    this.#wallBaseMs = wallBaseMs;
+    this.#buffer.writeDoubleLE(wallBaseMs, 4);
+    this.#buffer.writeDoubleLE(monotonicBaseMs, 12);
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get bytes(): number {
+    return this.#length;
+  }
+
+  /** The next event belongs into another section. */
+  get isFull(): boolean {
+    return this.#count >= chunkEventsMax || this.#length >= chunkBytesMax;
+  }
+
+  add(event: NewEvent): void {
+    // A time that is no number has no varint: it would be written for ever.
+    assert(Math.abs(event.time) <= timeMaxMs, "An event's time is out of range");
+    assert(Math.abs(event.receivedAt) <= timeMaxMs, "An event's receipt time is out of range");
+    const before = this.#length;
+    const isKnown = this.#blocks.has(event.headers);
+    try {
+      this.#putRecord(event);
+      this.#count += 1;
+    } catch (error) {
+      // A key or header that is no text: half a record would make all behind it unreadable.
+      this.#length = before;
+      if (!isKnown) this.#blocks.delete(event.headers);
+      throw error;
+    }
+  }
+
+  #putRecord(event: NewEvent): void {
+    const { key, payload } = event;
+    this.#putHeaders(event.headers);
+    this.#reserve(recordOverheadBytes + payload.length + (key === null ? 0 : key.length * 3));
+    if (key === null) this.#putVarint(0);
+    else this.#putText(key, 1);
+    this.#putZigzag(event.receivedAt - this.#wallBaseMs);
+    this.#putZigzag(event.time - event.receivedAt);
+    this.#putVarint(payload.length);
+    this.#buffer.set(payload, this.#length);
+    this.#length += payload.length;
+  }
+
+  /** The section, in an ArrayBuffer of its own. Nothing may be added after this. */
+  finish(): Uint8Array<ArrayBuffer> {
+    this.#buffer.writeUInt32LE(this.#count, 0);
+    return new Uint8Array(this.#buffer.buffer, 0, this.#length);
+  }
+
+  #putHeaders(headers: Headers): void {
+    this.#reserve(recordOverheadBytes);
+    const block = this.#blocks.get(headers);
+    if (block !== undefined) {
+      this.#putVarint(block);
+      return;
+    }
+    this.#blocks.set(headers, this.#blocks.size + 1);
+    this.#putVarint(0);
+    const pairs = Object.entries(headers);
+    this.#putVarint(pairs.length);
+    for (const [name, value] of pairs) {
+      this.#reserve(recordOverheadBytes + (name.length + value.length) * 3);
+      this.#putText(name, 0);
+      this.#putText(value, 0);
+    }
+  }
+
+  /** Length plus `bias`, then the UTF-8 bytes; room for three bytes a UTF-16 unit was reserved. */
+  #putText(text: string, bias: 0 | 1): void {
+    const bytes = Buffer.byteLength(text);
+    this.#putVarint(bytes + bias);
+    this.#length += this.#buffer.write(text, this.#length);
+  }
+
+  /** The sign in the lowest bit; by parts, since twice a time may be more than a double holds exactly. */
+  #putZigzag(value: number): void {
+    const whole = Math.round(value);
+    const size = whole < 0 ? -whole - 1 : whole;
+    const low = (size % 64) * 2 + (whole < 0 ? 1 : 0);
+    const rest = Math.floor(size / 64);
+    this.#buffer[this.#length++] = rest === 0 ? low : low | 128;
+    if (rest > 0) this.#putVarint(rest);
+  }
+
+  #putVarint(value: number): void {
+    let rest = value;
+    while (rest > 127) {
+      this.#buffer[this.#length++] = (rest % 128) | 128;
+      rest = Math.floor(rest / 128);
+    }
+    this.#buffer[this.#length++] = rest;
+  }
+
+  /** Room for `bytes` more, beside the payload and key that the caller has still to write. */
+  #reserve(bytes: number): void {
+    const needed = this.#length + bytes;
+    if (needed <= this.#buffer.length) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#buffer.length * 2));
+    this.#buffer.copy(larger, 0, 0, this.#length);
+    this.#buffer = larger;
+  }
+}
+
+/** How many events a section holds. */
+export function countOf(section: Uint8Array): number {
+  return new DataView(section.buffer, section.byteOffset).getUint32(0, true);
+}
+
+export interface DecodeContext {
+  readonly stream: string;
+  readonly epoch: string;
+  readonly clock: ClockQuality;
+  readonly first: number;
+  /** The boot's true wall clock less its monotone one, ms; null: not known. */
+  readonly bootOffsetMs: number | null;
+}
+
+/** The events of a plain body. Payloads are views into it. */
+export function decodeSections(
+  body: Uint8Array<ArrayBuffer>,
+  context: DecodeContext,
+): StoredEvent[] {
+  const reader = new Reader(body);
+  const events: StoredEvent[] = [];
+  while (!reader.ended) {
+    const { count, wallBaseMs, monotonicBaseMs } = reader.sectionHead();
+    const isLate = context.clock !== "synced" && context.bootOffsetMs !== null;
+    const shiftMs = isLate
+      ? Math.round((context.bootOffsetMs ?? 0) + monotonicBaseMs - wallBaseMs)
+      : 0;
+    const blocks: Headers[] = [];
+    for (let index = 0; index < count; index++) {
+      const headers = reader.headers(blocks);
+      const key = reader.key();
+      const received = wallBaseMs + reader.zigzag();
+      const lead = reader.zigzag();
+      events.push({
+        stream: context.stream,
+        seq: context.first + events.length,
+        epoch: context.epoch,
+        clock: isLate ? "synced" : context.clock,
+        key,
+        time: lead === 0 ? received + shiftMs : received + lead,
+        receivedAt: received + shiftMs,
+        headers,
+        payload: reader.payload(),
+      });
+    }
+  }
+  return events;
+}
+
+class Reader {
+  readonly #bytes: Buffer;
+  #at = 0;
+
+  constructor(body: Uint8Array<ArrayBuffer>) {
+    this.#bytes = Buffer.from(body.buffer, body.byteOffset, body.length);
+  }
+
+  get ended(): boolean {
+    return this.#at >= this.#bytes.length;
+  }
+
+  sectionHead(): { count: number; wallBaseMs: number; monotonicBaseMs: number } {
+    const at = this.#at;
+    this.#at += sectionHeadBytes;
+    return {
+      count: this.#bytes.readUInt32LE(at),
+      wallBaseMs: this.#bytes.readDoubleLE(at + 4),
+      monotonicBaseMs: this.#bytes.readDoubleLE(at + 12),
+    };
+  }
+
+  headers(blocks: Headers[]): Headers {
+    const block = this.#varint();
+    if (block > 0) return blocks[block - 1] ?? noHeaders;
+    const pairs = this.#varint();
+    const headers: Record<string, string> = {};
+    for (let index = 0; index < pairs; index++) {
+      const name = this.#text(this.#varint());
+      // Not by assignment: a topic level may be called __proto__.
+      Object.defineProperty(headers, name, {
+        value: this.#text(this.#varint()),
+        enumerable: true,
+        writable: true,
+        configurable: true,
+      });
+    }
+    const kept = pairs === 0 ? noHeaders : Object.freeze(headers);
+    blocks.push(kept);
+    return kept;
+  }
+
+  key(): string | null {
+    const length = this.#varint();
+    return length === 0 ? null : this.#text(length - 1);
+  }
+
+  payload(): Uint8Array {
+    const length = this.#varint();
+    this.#at += length;
+    return this.#bytes.subarray(this.#at - length, this.#at);
+  }
+
+  zigzag(): number {
+    const low = this.#bytes[this.#at++] ?? 0;
+    const size = ((low & 127) >> 1) + (low < 128 ? 0 : this.#varint() * 64);
+    return (low & 1) === 0 ? size : -size - 1;
+  }
+
+  #text(length: number): string {
+    this.#at += length;
+    return this.#bytes.toString("utf8", this.#at - length, this.#at);
+  }
+
+  #varint(): number {
+    let value = 0;
+    let scale = 1;
+    for (;;) {
+      const byte = this.#bytes[this.#at++] ?? 0;
+      value += (byte & 127) * scale;
+      if (byte < 128) return value;
+      scale *= 128;
+    }
+  }
+}
