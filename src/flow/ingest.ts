@@ -64,7 +64,7 @@ export function createIntake({ context, journal, stream, rules }: IngestParts): 
   return {
     accept(message, settled) {
       const receivedAt = context.clock.wallMs();
-      const packet = message.packetId === undefined ? undefined : { source, id: message.packetId };
+      const packet = message.packet === undefined ? undefined : { source, ...message.packet };
       const admitted = admit(rules, message, receivedAt);
       if (admitted instanceof HoldfastError) {
         refuse(message, admitted, receivedAt, settled, packet);
@@ -78,7 +78,10 @@ export function createIntake({ context, journal, stream, rules }: IngestParts): 
     onRoom: (listener) => journal.onRoom(listener),
     commitSoon: () => journal.commitSoon(),
     packets: {
-      read: () => journal.readPacketIds(source),
+      read: async () => {
+        const packets = await journal.readPacketIds(source);
+        return packets.map(({ id, digest }) => ({ id, digest: digest ?? null }));
+      },
       release: (id, settled) => journal.releasePacketId({ source, id }, settled),
       forget: () => journal.forgetPacketIds(source),
     },

@@ -69,7 +69,7 @@ export interface Journal {
   purgeDeadLetters(stream: string, ids?: readonly number[]): Promise<number>;
 
   /** MQTT packet identifiers of QoS 2 that were received and not released yet ([MQTT-4.3.3]). */
-  readPacketIds(source: string): Promise<readonly number[]>;
+  readPacketIds(source: string): Promise<readonly PacketIdentifier[]>;
   /** Forgets one durably; `settled` when that is on disk. */
   releasePacketId(packet: PacketIdentifier, settled: Settled): void;
   /** Forgets all of a source durably: the broker has no session. */
@@ -82,6 +82,8 @@ export interface PacketIdentifier {
   readonly source: string;
   /** 1 to 65,535 ([MQTT-2.2.1-3]). */
   readonly id: number;
+  /** CRC-32 of what its message carried; null or left out: not known. */
+  readonly digest?: number | null;
 }
 
 export interface GroupDeclaration {

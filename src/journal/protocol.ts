@@ -139,7 +139,7 @@ export interface Requests {
   state: { ask: { space: string; key: string }; answer: Uint8Array | null };
   retries: { ask: { group: string }; answer: RetryRow[] };
   deadLetters: { ask: { stream: string; limit: number }; answer: DeadLetter[] };
-  packetIds: { ask: { source: string }; answer: number[] };
+  packetIds: { ask: { source: string }; answer: PacketIdentifier[] };
   close: { ask: null; answer: null };
 }
 export type RequestKind = keyof Requests;

@@ -1,7 +1,7 @@
 /** Reading the file: chunks from any cursor, and the small tables. */
 import type { ClockQuality, Headers } from "../core/event.ts";
 import { openChunk } from "./chunk.ts";
-import type { DeadLetter, RetryRow } from "./journal.ts";
+import type { DeadLetter, PacketIdentifier, RetryRow } from "./journal.ts";
 import { chunkColumns, chunkId, type ChunkRow, type Ledger } from "./ledger.ts";
 import type { Damage, ReadChunk, Requests } from "./protocol.ts";
 import type { Db } from "./sqlite.ts";
@@ -33,7 +33,7 @@ export class JournalReader {
     this.#state = db.prepare("SELECT value FROM state WHERE space = ? AND key = ?").pluck();
     this.#retries = db.prepare("SELECT * FROM retry WHERE group_name = ? ORDER BY stream, seq");
     this.#letters = db.prepare("SELECT * FROM dead_letter WHERE stream = ? ORDER BY id LIMIT ?");
-    this.#packets = db.prepare("SELECT id FROM packet_id WHERE source = ?").pluck();
+    this.#packets = db.prepare("SELECT source, id, digest FROM packet_id WHERE source = ?");
   }
 
   /**
@@ -125,8 +125,8 @@ export class JournalReader {
     }));
   }
 
-  packetIds(source: string): number[] {
-    return this.#packets.all(source) as number[];
+  packetIds(source: string): PacketIdentifier[] {
+    return this.#packets.all(source) as PacketIdentifier[];
   }
 }
 

@@ -57,6 +57,10 @@ const migrations = [
   CREATE TABLE gap (stream TEXT NOT NULL, from_seq INTEGER NOT NULL, to_seq INTEGER NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (stream, reason)) WITHOUT ROWID;
   `,
+  // digest: CRC-32 of what the identifier's message carried, to tell a repetition from an identifier in use twice.
+  `
+  ALTER TABLE packet_id ADD COLUMN digest INTEGER;
+  `,
 ];
 
 export interface OpenOptions {

@@ -234,7 +234,7 @@ class JournalThread implements contract.Journal {
     return purged;
   }
 
-  readPacketIds(source: string): Promise<readonly number[]> {
+  readPacketIds(source: string): Promise<readonly contract.PacketIdentifier[]> {
     return this.#ask().ask("packetIds", { source });
   }
 

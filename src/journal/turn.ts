@@ -128,7 +128,9 @@ export class TurnWriter {
     if (!this.#retention.makeRoom(bytes, now, "intake")) return false;
     for (const { stream, bytes: section } of intake.sections) this.#add(stream, section);
     for (const letter of intake.letters) this.#letters.put(letter);
-    for (const { source, id } of intake.packets) this.#sql.putPacket.run(source, id);
+    for (const { source, id, digest } of intake.packets) {
+      this.#sql.putPacket.run(source, id, digest ?? null);
+    }
     return true;
   }
 
@@ -307,7 +309,9 @@ function statements(db: Db) {
         @epoch, @clock, @key, @time, @receivedAt, @headers, @payload)`,
     ),
     deleteRetry: db.prepare("DELETE FROM retry WHERE group_name = ? AND stream = ? AND seq = ?"),
-    putPacket: db.prepare("INSERT OR IGNORE INTO packet_id VALUES (?, ?)"),
+    putPacket: db.prepare(
+      "INSERT OR REPLACE INTO packet_id (source, id, digest) VALUES (?, ?, ?)",
+    ),
     releasePacket: db.prepare("DELETE FROM packet_id WHERE source = ? AND id = ?"),
     forgetPackets: db.prepare("DELETE FROM packet_id WHERE source = ?"),
     changes: db.prepare("SELECT total_changes()").pluck(),

@@ -16,10 +16,16 @@
  * A CONNACK without a session makes all identifiers void: they are forgotten on disk before the first SUBSCRIBE, so
  * before the new session can use one.
  *
+ * mosquitto before 2.0.12 sends up to a whole window more for each acknowledgement while messages wait in its queue,
+ * so that all of the queue is outstanding at once, and it numbers messages without looking whether a number is in
+ * use. Beyond 65,535 waiting messages two of them share an identifier. Therefore each identifier is kept with the
+ * digest of what it carried: another message under it is taken in. That none is lost is all that can be had then; at
+ * QoS 2 such a broker's redeliveries may come twice.
+ *
  * Bounds: identifiers are 65,535 at the most; what is held is bounded in `mayRead` (`heldBytesMax`), and the socket
- * is paused above it. The receive maximum is no bound: mosquitto 2.0.11 was seen to send 7,952 where 2,048 were
- * agreed, and a broker that does so is not worth losing.
+ * is paused above it. The receive maximum is no bound, as said.
  */
+import { crc32 } from "node:zlib";
 import type { Counter } from "../core/metrics.ts";
 import type { MqttConnection } from "./mqtt-connection.ts";
 import type { Publish } from "./mqtt-link.ts";
@@ -38,6 +44,8 @@ interface Held {
 interface Identifier {
   /** False: its message was passed over, so that nothing about it is on disk. */
   readonly isDurable: boolean;
+  /** CRC-32 of topic and payload; null: not known. */
+  readonly digest: number | null;
   releasedOn: MqttConnection | null;
 }
 
@@ -48,6 +56,8 @@ export interface ReceiverParts {
   readonly nowMs: () => number;
   /** A message was acknowledged and not taken in: too large, or of a topic that was not asked for. */
   readonly onSkipped: (packet: Publish) => void;
+  /** A QoS 2 identifier came with a new message before the one before it was completed. */
+  readonly onReused: (packetId: number) => void;
   /** After acknowledgements: `mayRead` may have changed. */
   readonly onSettled: () => void;
 }
@@ -94,8 +104,8 @@ export class MqttReceiver {
 
   /** Before the first connection. */
   async open(): Promise<void> {
-    for (const packetId of await this.#intake.packets.read()) {
-      this.#identifiers.set(packetId, { isDurable: true, releasedOn: null });
+    for (const { id, digest } of await this.#intake.packets.read()) {
+      this.#identifiers.set(id, { isDurable: true, digest, releasedOn: null });
     }
   }
 
@@ -160,14 +170,16 @@ export class MqttReceiver {
     if (qos > 0) this.#outstanding++;
     const held: Held = { connection: attachment.connection, qos, packetId, isSettled: false };
     this.#held.push(held);
+    const digest = qos === 2 ? crc32(payload, crc32(topic)) : null;
     // Its PUBREC waits its turn, behind the original's if that is not on disk yet.
-    if (qos === 2 && this.#identifiers.has(packetId)) return this.#settle(held, 0);
+    if (qos === 2 && this.#isRepetition(packetId, digest)) return this.#settle(held, 0);
     const header = this.#parts.headers.of(topic);
     const isUnfit = header === null || packet.oversizeBytes > 0;
     if (isUnfit || (packet.retain && attachment.skipsRetained && !dup)) {
       if (isUnfit) this.#parts.onSkipped(packet);
       this.#parts.skipped.add();
-      if (qos === 2) this.#identifiers.set(packetId, { isDurable: false, releasedOn: null });
+      if (qos === 2)
+        this.#identifiers.set(packetId, { isDurable: false, digest, releasedOn: null });
       return this.#settle(held, 0);
     }
     const bytes = payload.length + heldBytesEach;
@@ -176,11 +188,26 @@ export class MqttReceiver {
     // At QoS 2 a message with DUP that we do not know was never taken in.
     const headers = dup && qos === 1 ? { ...header.headers, dup: "1" } : header.headers;
     if (qos === 2) {
-      this.#identifiers.set(packetId, { isDurable: true, releasedOn: null });
-      this.#intake.accept({ headers, fields: header.fields, payload, packetId }, settled);
+      this.#identifiers.set(packetId, { isDurable: true, digest, releasedOn: null });
+      const packet = { id: packetId, digest };
+      this.#intake.accept({ headers, fields: header.fields, payload, packet }, settled);
     } else {
       this.#intake.accept({ headers, fields: header.fields, payload }, settled);
     }
+  }
+
+  /**
+   * By the identifier alone [MQTT-4.3.3-10], unless the broker proves to use one for two messages: it released the
+   * first already, or what came is another message. To take a new message for a repetition would lose it.
+   */
+  #isRepetition(packetId: number, digest: number | null): boolean {
+    const known = this.#identifiers.get(packetId);
+    if (known === undefined) return false;
+    const isReleased =
+      known.releasedOn !== null && known.releasedOn === this.#attachment?.connection;
+    if (!isReleased && (known.digest === null || known.digest === digest)) return true;
+    this.#parts.onReused(packetId);
+    return false;
   }
 
   /** PUBREL. */

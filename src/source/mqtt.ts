@@ -61,6 +61,7 @@ class MqttSource implements Source {
   #isReading = true;
   #hasToldUnknownTopic = false;
   #hasToldOversized = false;
+  #hasToldReused = false;
   /** Messages that were too large, since the start. */
   #oversized = 0;
   #closing: Promise<void> | null = null;
@@ -101,6 +102,7 @@ class MqttSource implements Source {
       skipped: metrics.counter("holdfast_source_events_total", { source: name, status: "skipped" }),
       nowMs: () => clock.monotonicMs(),
       onSkipped: (packet) => this.#tellSkipped(packet),
+      onReused: (packetId) => this.#tellReused(packetId),
       onSettled: () => this.#steer(),
     });
     await receiver.open();
@@ -167,6 +169,7 @@ class MqttSource implements Source {
     this.#isReading = true;
     this.#hasToldUnknownTopic = false;
     this.#hasToldOversized = false;
+    this.#hasToldReused = false;
     const asked = this.#options.sessionExpiry;
     if (session.expiryMs !== null && session.expiryMs < asked) {
       const [granted, wanted] = [formatDuration(session.expiryMs), formatDuration(asked)];
@@ -247,6 +250,14 @@ class MqttSource implements Source {
     this.#isReading = mayRead;
     if (mayRead) this.#connection?.resume();
     else this.#connection?.pause();
+  }
+
+  #tellReused(packetId: number): void {
+    if (this.#hasToldReused) return;
+    this.#hasToldReused = true;
+    this.#context.log.warn(
+      `Broker uses packet identifier ${packetId} for two messages at once: none is lost, some may come twice; mosquitto does so before 2.0.12 when more than 65,535 messages wait`,
+    );
   }
 
   /** Once for each connection; the counter has them all. */

@@ -26,7 +26,14 @@ export interface Message {
   /** Copied before `accept` returns. */
   readonly payload: Uint8Array;
   /** QoS 2: made durable together with the event, until `release`. */
-  readonly packetId?: number;
+  readonly packet?: Packet;
+}
+
+/** A packet identifier of QoS 2 and what it carried. */
+export interface Packet {
+  readonly id: number;
+  /** CRC-32 of topic and payload; null: not known, it was kept by a version that did not. */
+  readonly digest: number | null;
 }
 
 export interface Intake {
@@ -43,7 +50,7 @@ export interface Intake {
   commitSoon(): void;
   readonly packets: {
     /** Identifiers that were made durable and not released ([MQTT-4.3.3]). */
-    read(): Promise<readonly number[]>;
+    read(): Promise<readonly Packet[]>;
     /** Forgets one; `settled` when that is on disk. */
     release(packetId: number, settled: () => void): void;
     /** The far side has no session: forgets all, durably. */

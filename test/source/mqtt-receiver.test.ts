@@ -86,14 +86,14 @@ test("QoS 2: the identifier is on disk before PUBREC and off it before PUBCOMP [
   assert.deepEqual(client.of("pubrec"), []);
   intake.commit();
   await client.received("pubrec");
-  assert.deepEqual([...intake.disk.identifiers], [7]);
+  assert.deepEqual([...intake.disk.packets.keys()], [7]);
   client.send({ cmd: "pubrel", messageId: 7 });
   await until("the release", () => intake.waiting === 1);
   await settledNetwork();
   assert.deepEqual(client.of("pubcomp"), []);
   intake.commit();
   await client.received("pubcomp");
-  assert.deepEqual([...intake.disk.identifiers], []);
+  assert.deepEqual([...intake.disk.packets.keys()], []);
   client.send(publish(7, { qos: 2, payload: "another" }));
   await until("the next message of that identifier", () => intake.waiting === 1);
   intake.commit();
@@ -130,7 +130,7 @@ for (const crash of ["before the commit", "after the commit", "after PUBREC", "a
     await again.received("pubcomp");
     assert.deepEqual(second.intake.disk.payloads, ['{"n":9}']);
     assert.equal(second.intake.disk.messages[0]?.headers["dup"], undefined);
-    assert.deepEqual([...second.intake.disk.identifiers], []);
+    assert.deepEqual([...second.intake.disk.packets.keys()], []);
     assert.equal(second.intake.forgets, 0);
   });
 }
@@ -167,7 +167,11 @@ test("PUBREL of an identifier that we do not know is completed with reason 0x92"
 });
 
 test("a CONNACK without session voids all identifiers on disk before SUBSCRIBE and before any PUBLISH", async (t) => {
-  const intake = heldIntake({ payloads: [], messages: [], identifiers: new Set([4]) });
+  const intake = heldIntake({
+    payloads: [],
+    messages: [],
+    packets: new Map([[4, { id: 4, digest: null }]]),
+  });
   const forgetting = Promise.withResolvers<void>();
   intake.forgetting = forgetting.promise;
   const { broker } = await startedSource(t, { qos: 2 }, { intake });
@@ -186,7 +190,7 @@ test("a CONNACK without session voids all identifiers on disk before SUBSCRIBE a
   await until("the message", () => intake.waiting === 1);
   intake.commit();
   await client.received("pubrec");
-  assert.deepEqual([...intake.disk.identifiers], [4]);
+  assert.deepEqual([...intake.disk.packets.keys()], [4]);
 });
 
 test("identifiers are forgotten after what the old session brought is on disk, on whichever connection", async (t) => {
@@ -216,7 +220,7 @@ test("identifiers are forgotten after what the old session brought is on disk, o
   intake.commit();
   await third.received("subscribe");
   assert.equal(intake.forgets, forgetsBefore + 1);
-  assert.deepEqual([...intake.disk.identifiers], []);
+  assert.deepEqual([...intake.disk.packets.keys()], []);
 });
 
 test("a full intake pauses the socket; room resumes it", async (t) => {
@@ -310,4 +314,36 @@ test("PUBRELs ask for their commit at once: their identifiers must not pile up i
   await until("a commit to be asked for", () => intake.asked > before);
   intake.commit();
   await client.received("pubcomp", 3);
+});
+
+test("QoS 2: a new message under an identifier in use is taken in, a repetition is not", async (t) => {
+  const { broker, intake, context } = await startedSource(t, { qos: 2 });
+  const client = await broker.accept(1);
+  client.send(
+    publish(5, { qos: 2, payload: "one" }),
+    publish(5, { qos: 2, payload: "one", dup: true }),
+    publish(5, { qos: 2, payload: "two", dup: true }),
+  );
+  await until("two messages", () => intake.waiting === 2);
+  intake.commit();
+  await client.received("pubrec", 3);
+  assert.deepEqual(intake.disk.payloads, ["one", "two"]);
+  const warnings = context.lines.filter(({ message }) => message.includes("identifier 5 for two"));
+  assert.equal(warnings.length, 1);
+});
+
+test("QoS 2: an identifier that comes again after its PUBREL brings a new message", async (t) => {
+  const { broker, intake } = await startedSource(t, { qos: 2 });
+  const client = await broker.accept(1);
+  client.send(publish(5, { qos: 2, payload: "one" }));
+  await until("a message", () => intake.waiting === 1);
+  intake.commit();
+  await client.received("pubrec");
+  client.send({ cmd: "pubrel", messageId: 5 }, publish(5, { qos: 2, payload: "one" }));
+  await until("the release and the message", () => intake.waiting === 2);
+  intake.commit();
+  await client.received("pubcomp");
+  await client.received("pubrec", 2);
+  assert.deepEqual(intake.disk.payloads, ["one", "one"]);
+  assert.deepEqual([...intake.disk.packets.keys()], [5]);
 });

@@ -69,7 +69,7 @@ for (const protocol of ["auto", "3.1.1"]) {
       await until("all", () => intake.disk.payloads.length >= 3000);
       assert.deepEqual(numbers(intake), upTo(3000));
       assert.equal(context.readFigures()["protocol"], protocol === "auto" ? "5" : "3.1.1");
-      if (qos === 2) await until("no identifier", () => intake.disk.identifiers.size === 0);
+      if (qos === 2) await until("no identifier", () => intake.disk.packets.size === 0);
     });
   }
 }

@@ -2,12 +2,12 @@
  * An intake whose commits the test makes. What a commit put on "disk" is in `disk`, which a test hands to the next
  * intake to play a crash: everything else of this one is gone.
  */
-import type { Intake, Message } from "../../src/source/source.ts";
+import type { Intake, Message, Packet } from "../../src/source/source.ts";
 
 export interface HeldDisk {
   readonly payloads: string[];
   readonly messages: Message[];
-  readonly identifiers: Set<number>;
+  readonly packets: Map<number, Packet>;
 }
 
 export interface HeldIntake extends Intake {
@@ -29,7 +29,7 @@ export interface HeldIntake extends Intake {
 }
 
 export function heldIntake(disk?: HeldDisk): HeldIntake {
-  const kept: HeldDisk = disk ?? { payloads: [], messages: [], identifiers: new Set() };
+  const kept: HeldDisk = disk ?? { payloads: [], messages: [], packets: new Map() };
   let waiting: { write: () => void; settled: () => void }[] = [];
   let isAutomatic = false;
   const listeners: (() => void)[] = [];
@@ -57,7 +57,7 @@ export function heldIntake(disk?: HeldDisk): HeldIntake {
       add(() => {
         kept.payloads.push(payload);
         kept.messages.push(message);
-        if (message.packetId !== undefined) kept.identifiers.add(message.packetId);
+        if (message.packet !== undefined) kept.packets.set(message.packet.id, message.packet);
       }, settled);
     },
     hasRoom: () => intake.hasSpace,
@@ -78,12 +78,12 @@ export function heldIntake(disk?: HeldDisk): HeldIntake {
       for (const listener of listeners) listener();
     },
     packets: {
-      read: async () => [...kept.identifiers],
-      release: (packetId, settled) => add(() => kept.identifiers.delete(packetId), settled),
+      read: async () => [...kept.packets.values()],
+      release: (packetId, settled) => add(() => kept.packets.delete(packetId), settled),
       async forget() {
         forgets++;
         await intake.forgetting;
-        kept.identifiers.clear();
+        kept.packets.clear();
       },
     },
   };

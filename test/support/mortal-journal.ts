@@ -271,9 +271,9 @@ export class MortalJournal implements Journal {
     return before - this.disk.letters.length;
   }
 
-  async readPacketIds(source: string): Promise<readonly number[]> {
+  async readPacketIds(source: string): Promise<readonly PacketIdentifier[]> {
     await this.#reached();
-    return [...this.disk.packetIds.values()].filter((p) => p.source === source).map(({ id }) => id);
+    return [...this.disk.packetIds.values()].filter((p) => p.source === source);
   }
 
   releasePacketId(packet: PacketIdentifier, settled: Settled): void {
