@@ -2,18 +2,19 @@
  * A fast publisher, as a process of its own: raw mqtt-packet on one socket, a window of unacknowledged messages.
  *
  *   node test/support/publisher.ts --url mqtt://127.0.0.1:1883 --topic load/d1 --count 100000 --qos 1
- *     [--window 500] [--size 90] [--rate 0] [--from 0] [--retain] [--resilient] [--noise]
+ *     [--window 500] [--size 90] [--rate 0] [--ahead 0] [--from 0] [--retain] [--resilient] [--noise]
  *
  * Message `n` (from `--from`, in order) is {"device":"d1","n":n,"temperature":…}, padded to `--size` bytes
  * (with `--noise` by what does not compress). Prints
  * JSON lines {"acknowledged":…} at most each 100 ms, and {"acknowledged":count,"done":true,"seconds":…} at the end,
  * exit 0. With `--resilient` a broken connection is made again (a persistent session, 3.1.1) and what was not
  * acknowledged is sent again with the DUP flag and the same identifier, in order, before anything new; without it,
- * exit 1.
+ * exit 1. With `--ahead` at most so many are sent beyond the number that the last line on stdin says were taken.
  */
 import { generate, parser, type Packet } from "mqtt-packet";
 import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
+import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 
 const { values } = parseArgs({
@@ -25,6 +26,7 @@ const { values } = parseArgs({
     window: { type: "string", default: "500" },
     size: { type: "string", default: "90" },
     rate: { type: "string", default: "0" },
+    ahead: { type: "string", default: "0" },
     from: { type: "string", default: "0" },
     retain: { type: "boolean", default: false },
     resilient: { type: "boolean", default: false },
@@ -39,6 +41,7 @@ const qos = Number(values.qos) as 0 | 1 | 2;
 const window = Math.min(Number(values.window), 60_000);
 const size = Number(values.size);
 const rate = Number(values.rate);
+const ahead = Number(values.ahead);
 const began = performance.now();
 
 /** What was sent and is not acknowledged, by packet identifier, in the order in which it was sent. */
@@ -46,6 +49,7 @@ const waiting = new Map<number, { n: number; isReceived: boolean }>();
 let socket: Socket | undefined;
 let isConnected = false;
 let next = 0;
+let taken = 0;
 let acknowledged = 0;
 let lastPacketId = 0;
 let isPumpDue = false;
@@ -82,8 +86,9 @@ function freePacketId(): number {
 
 /** How many may have been sent by now. */
 function allowed(): number {
-  if (rate === 0) return count;
-  return Math.min(count, Math.floor(((performance.now() - began) / 1000) * rate) + 1);
+  const most = ahead === 0 ? count : Math.min(count, taken + ahead);
+  if (rate === 0) return most;
+  return Math.min(most, Math.floor(((performance.now() - began) / 1000) * rate) + 1);
 }
 
 function pump(): void {
@@ -194,4 +199,13 @@ function open(): void {
   });
 }
 
+if (ahead > 0) {
+  const input = createInterface(process.stdin).on("line", (line) => {
+    taken = Math.max(taken, Number(line));
+    pumpSoon();
+  });
+  // The last acknowledgement ends the process, not this.
+  input.on("resume", () => process.stdin.unref());
+  process.stdin.unref();
+}
 open();

@@ -12,6 +12,8 @@ export interface PublisherOptions {
   readonly window: number;
   /** Messages a second; 0: as fast as it goes. */
   readonly rate?: number;
+  /** At most so many beyond what `taken` was told; 0: no bound. */
+  readonly ahead?: number;
   /** The number of the first message; 0. */
   readonly from?: number;
   /** Bytes of a payload; 90. */
@@ -27,6 +29,8 @@ export interface Publisher {
   /** Resolves with how many were acknowledged when all are, rejects when the publisher fails. */
   readonly done: Promise<number>;
   acknowledged(): number;
+  /** The far end has taken so many: with `ahead`, more may follow. */
+  taken(count: number): void;
   end(): Promise<void>;
 }
 
@@ -42,10 +46,12 @@ export function startPublisher(options: PublisherOptions): Publisher {
       ...(retain ? ["--retain"] : []),
       ...(noise ? ["--noise"] : []),
     ],
-    { stdio: ["ignore", "pipe", "pipe"] },
+    { stdio: ["pipe", "pipe", "pipe"] },
   );
   let acknowledged = 0;
   let problems = "";
+  // It may be gone when it is told.
+  child.stdin.on("error", () => undefined);
   child.stderr.on("data", (data: Buffer) => (problems = (problems + data.toString()).slice(-2000)));
   createInterface(child.stdout).on("line", (line) => {
     acknowledged = (JSON.parse(line) as { acknowledged: number }).acknowledged;
@@ -61,6 +67,7 @@ export function startPublisher(options: PublisherOptions): Publisher {
   return {
     done,
     acknowledged: () => acknowledged,
+    taken: (count) => void child.stdin.write(`${count}\n`),
     async end() {
       if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
       await closed;

@@ -26,7 +26,7 @@ export interface KillPlan {
   readonly kills: number;
   readonly count: number;
   readonly seed: number;
-  /** Messages a second, so that the load lasts as long as the kills. */
+  /** Messages a second, so that the load lasts as long as the kills; 0: as fast as it goes, `aheadMax` apart. */
   readonly rate: number;
   /** Planted faults. `settle-before-commit`: the agent's; `forget-marks`: the sink's marks are gone after each kill. */
   readonly fault?: "settle-before-commit" | "forget-marks";
@@ -45,6 +45,13 @@ export interface KillReport {
   readonly kills: number;
   readonly seconds: number;
 }
+
+/**
+ * At full speed the publisher stays so far ahead of the agent at the most: mosquitto before 2.0.12 sends all that
+ * waits in its queue at once and numbers it without looking, so that beyond 65,535 two messages share an identifier
+ * and no receiver can do QoS 2 right (mqtt-receiver.ts).
+ */
+export const aheadMax = 30_000;
 
 /** Mulberry32: small, and the same numbers for the same seed everywhere. */
 export function seeded(seed: number): () => number {
@@ -65,6 +72,7 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
   let broker: Mosquitto | undefined;
   let publisher: Publisher | undefined;
   let agent: ChildAgent | undefined;
+  let following: Following | undefined;
   try {
     const port = await freePort();
     if (plan.through === "mosquitto") {
@@ -84,8 +92,10 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
       qos: plan.qos,
       window: 500,
       rate: plan.rate,
+      ahead: plan.rate === 0 ? aheadMax : 0,
       resilient: true,
     });
+    following = follow(agent, publisher);
     for (let kill = 0; kill < plan.kills; kill++) {
       await delay(50 + random() * 600);
       await agent.kill();
@@ -93,6 +103,7 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
       await agent.start();
     }
     const published = await publisher.done;
+    await following.stop();
     await untilQuiet(agent, plan);
     await agent.stop();
     const found = readArchive(archive, "load");
@@ -100,10 +111,38 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
     return { ...judge(found, plan.count), published, kills: plan.kills, seconds };
   } finally {
     if (agent !== undefined) writeFileSync(join(plan.folder, "agent.log"), agent.output());
+    await following?.stop();
     await publisher?.end();
     await agent?.kill();
     await broker?.kill();
   }
+}
+
+interface Following {
+  stop(): Promise<void>;
+}
+
+async function newestOf(agent: ChildAgent): Promise<string | undefined> {
+  const answer = await fetch(`${agent.adminUrl}/streams/load/events?from=-1`);
+  return (await answer.text()).match(/"n":(\d+)/)?.[1];
+}
+
+/** Tells the publisher how far the agent has come. */
+function follow(agent: ChildAgent, publisher: Publisher): Following {
+  const enough = new AbortController();
+  const done = (async () => {
+    while (!enough.signal.aborted) {
+      await delay(20);
+      const newest = await newestOf(agent).catch(() => undefined);
+      if (newest !== undefined) publisher.taken(Number(newest) + 1);
+    }
+  })();
+  return {
+    stop() {
+      enough.abort();
+      return done;
+    },
+  };
 }
 
 /**
