@@ -55,6 +55,8 @@ export class MqttConnection {
   #timer: Timer | null = null;
   #phase: "new" | "connecting" | "connected" | "ended" = "new";
   #isCalling = false;
+  /** What to call at each PINGRESP that is still to come; at most one of the receiver's, and the keep-alive's. */
+  #pings: ((() => void) | null)[] = [];
   /** Bytes of the acknowledgements that the next flush sends, in order. */
   #acks: number[] = [];
 
@@ -71,7 +73,7 @@ export class MqttConnection {
       refused: () => this.#refuse(0x95, `it sent a packet of more than ${packetBytesMax} bytes`),
     });
     this.#keepAlive = new KeepAlive(clock, {
-      ping: () => this.#send({ cmd: "pingreq" }),
+      ping: () => this.#ping(null),
       dead: () => this.#fail("no answer to keep-alive"),
     });
   }
@@ -129,6 +131,16 @@ export class MqttConnection {
     this.#socket?.write(Buffer.from(this.#acks));
     this.#acks = [];
     this.#keepAlive.sent();
+  }
+
+  /** `answered` when the broker has dealt with all that was sent before; never if the connection ends first. */
+  ping(answered: () => void): void {
+    if (this.#phase === "connected") this.#ping(answered);
+  }
+
+  #ping(answered: (() => void) | null): void {
+    this.#pings.push(answered);
+    this.#send({ cmd: "pingreq" });
   }
 
   /** What was read from the socket already is still handed over: the rest of one chunk. */
@@ -223,7 +235,7 @@ export class MqttConnection {
       case "pubrel":
         return this.#listener.release(packet.messageId ?? 0);
       case "pingresp":
-        return;
+        return this.#pings.shift()?.();
       case "disconnect": {
         const code = packet.reasonCode ?? 0x80;
         const words = packet.properties?.reasonString;
@@ -349,5 +361,6 @@ export class MqttConnection {
     this.#timer?.cancel();
     this.#keepAlive.stop();
     this.#acks = [];
+    this.#pings = [];
   }
 }

@@ -26,7 +26,9 @@
  * is paused above it. The receive maximum is no bound, as said.
  */
 import { crc32 } from "node:zlib";
+import { Fifo } from "../core/fifo.ts";
 import type { Counter } from "../core/metrics.ts";
+import { Confirmation } from "./mqtt-confirmation.ts";
 import type { MqttConnection } from "./mqtt-connection.ts";
 import type { Publish } from "./mqtt-link.ts";
 import type { AckWindow } from "./mqtt-window.ts";
@@ -69,6 +71,7 @@ export interface Attachment {
   /** Flagged messages that are no redelivery are acknowledged and left. */
   readonly skipsRetained: boolean;
   readonly window: AckWindow;
+  readonly receiveMaximum: number;
 }
 
 /** 8 MiB, an eighth of the heap on the smallest board. Above it the socket is paused. */
@@ -80,17 +83,22 @@ export class MqttReceiver {
   readonly #parts: ReceiverParts;
   readonly #intake: Intake;
   readonly #identifiers = new Map<number, Identifier>();
-  /** In order of arrival; what lies before `#head` is done. */
-  #held: Held[] = [];
-  #head = 0;
+  /** In order of arrival. */
+  readonly #held = new Fifo<Held>();
   #heldBytes = 0;
-  /** Messages that the current connection waits to see acknowledged. */
+  /** Messages of the current connection that were taken in and are not acknowledged. */
   #outstanding = 0;
+  /** PUBACKs of this burst. */
+  #acknowledged = 0;
+  #confirmation = new Confirmation(1);
   #attachment: Attachment | null = null;
   #mustForget = false;
   #isPreparing = false;
-  /** PUBLISHes that came while identifiers were being forgotten: at most one chunk of the socket. */
-  #early: Publish[] = [];
+  /**
+   * PUBLISHes that may not be taken in yet: identifiers are being forgotten, or the broker is too far behind with
+   * our acknowledgements. Their bytes count as held.
+   */
+  readonly #early = new Fifo<Publish>();
   #isBursting = false;
   /** PUBRELs of this chunk wait for their commit. */
   #hasReleases = false;
@@ -110,7 +118,7 @@ export class MqttReceiver {
   }
 
   get outstanding(): number {
-    return this.#outstanding;
+    return this.#outstanding + this.#early.length;
   }
 
   get heldBytes(): number {
@@ -129,7 +137,8 @@ export class MqttReceiver {
   async attach(attachment: Attachment): Promise<boolean> {
     this.#attachment = attachment;
     this.#outstanding = 0;
-    this.#early = [];
+    this.#confirmation = new Confirmation(attachment.receiveMaximum);
+    this.#dropEarly();
     // Kept until it is done: if this connection breaks first, the next one finds the session that it began.
     if (!attachment.hasSession) this.#mustForget = true;
     if (this.#mustForget) await this.#forget(attachment);
@@ -146,9 +155,7 @@ export class MqttReceiver {
     this.#mustForget = false;
     if (this.#attachment !== attachment) return;
     this.#isPreparing = false;
-    const early = this.#early;
-    this.#early = [];
-    for (const packet of early) this.publish(packet);
+    this.#takeEarly();
   }
 
   /** The connection is gone, and with it every acknowledgement that it waits for. */
@@ -156,16 +163,47 @@ export class MqttReceiver {
     this.#attachment = null;
     this.#outstanding = 0;
     this.#isPreparing = false;
-    this.#early = [];
+    this.#dropEarly();
   }
 
   publish(packet: Publish): void {
+    if (this.#attachment === null) return;
+    if (this.#early.length > 0 || !this.#mayTake) this.#putEarly(packet);
+    else this.#take(packet, this.#attachment);
+  }
+
+  get #mayTake(): boolean {
+    return !this.#isPreparing && this.#confirmation.hasRoom(this.#outstanding);
+  }
+
+  #putEarly(packet: Publish): void {
+    this.#early.push(packet);
+    this.#heldBytes += packet.payload.length + heldBytesEach;
+    if (this.#isPreparing || this.#heldBytes < heldBytesMax) return;
+    // The PINGRESP lies behind what there is no more memory for.
+    this.#confirmation.giveUp();
+    this.#takeEarly();
+  }
+
+  #takeEarly(): void {
     const attachment = this.#attachment;
-    if (attachment === null) return;
-    if (this.#isPreparing) {
-      this.#early.push(packet);
-      return;
+    while (attachment !== null && this.#mayTake) {
+      const packet = this.#early.first();
+      if (packet === undefined) return;
+      this.#early.shift();
+      this.#heldBytes -= packet.payload.length + heldBytesEach;
+      this.#take(packet, attachment);
     }
+  }
+
+  /** They were never taken in: the broker sends them again. */
+  #dropEarly(): void {
+    for (const { payload } of this.#early.clear()) {
+      this.#heldBytes -= payload.length + heldBytesEach;
+    }
+  }
+
+  #take(packet: Publish, attachment: Attachment): void {
     const { topic, payload, qos, packetId, dup } = packet;
     if (qos > 0) this.#outstanding++;
     const held: Held = { connection: attachment.connection, qos, packetId, isSettled: false };
@@ -248,7 +286,7 @@ export class MqttReceiver {
 
   /** Resolves when nothing is held; asks for the commit that it takes. */
   async settled(): Promise<void> {
-    if (this.#head === this.#held.length) return;
+    if (this.#held.length === 0) return;
     this.#intake.commitSoon();
     await new Promise<void>((resolve) => this.#onEmpty.push(resolve));
   }
@@ -259,12 +297,13 @@ export class MqttReceiver {
     if (!this.#isBursting) this.#burst();
     const connection = this.#attachment?.connection;
     for (;;) {
-      const first = this.#held[this.#head];
+      const first = this.#held.first();
       if (first === undefined || !first.isSettled) return;
-      this.#head++;
+      this.#held.shift();
       // A lost connection's acknowledgements are forgotten: the identifier means nothing on this one.
       if (first.qos === 0 || first.connection !== connection) continue;
       this.#outstanding--;
+      if (first.qos === 1) this.#acknowledged++;
       connection.acknowledge(first.qos === 1 ? "puback" : "pubrec", first.packetId);
     }
   }
@@ -279,10 +318,10 @@ export class MqttReceiver {
 
   #endBurst(): void {
     this.#isBursting = false;
-    this.#compact();
     const attachment = this.#attachment;
     if (attachment !== null) {
       attachment.connection.flush();
+      this.#confirm(attachment);
       const { window } = attachment;
       if (this.#outstanding === 0 && this.#outstandingBefore > 0) {
         window.flushed(this.#outstandingBefore, this.#parts.nowMs());
@@ -298,11 +337,15 @@ export class MqttReceiver {
     this.#parts.onSettled();
   }
 
-  #compact(): void {
-    if (this.#head === this.#held.length) this.#held = [];
-    // Moving the rest once in 4,096 messages costs nothing that shows.
-    else if (this.#head >= 4096) this.#held = this.#held.slice(this.#head);
-    else return;
-    this.#head = 0;
+  #confirm({ connection }: Attachment): void {
+    const count = this.#acknowledged;
+    this.#acknowledged = 0;
+    const answered = (): void => {
+      if (this.#attachment?.connection !== connection) return;
+      if (this.#confirmation.answered()) connection.ping(answered);
+      this.#takeEarly();
+    };
+    if (this.#confirmation.wrote(count)) connection.ping(answered);
+    this.#takeEarly();
   }
 }

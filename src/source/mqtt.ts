@@ -186,6 +186,7 @@ class MqttSource implements Source {
         skipsRetained:
           retained === "ignore" || (retained === "new-only" && protocol === 4 && session.isPresent),
         window: this.#windows[protocol],
+        receiveMaximum: this.#options.receiveMaximum,
       })
       .then((isReady) => {
         if (!isReady || this.#closing !== null) return;

@@ -347,3 +347,42 @@ test("QoS 2: an identifier that comes again after its PUBREL brings a new messag
   assert.deepEqual(intake.disk.payloads, ["one", "one"]);
   assert.deepEqual([...intake.disk.packets.keys()], [5]);
 });
+
+test("no more than the receive maximum is taken in until the broker has read the PUBACKs", async (t) => {
+  const { broker, intake } = await startedSource(t, { receiveMaximum: 4 });
+  intake.commitAlways();
+  const client = await broker.accept(1);
+  // More than was agreed, at once, as mosquitto 2.0.11 sends them.
+  client.send(...Array.from({ length: 20 }, (_, index) => publish(index + 1)));
+  await client.received("pingreq");
+  await settledNetwork();
+  assert.equal(intake.disk.payloads.length, 4);
+  client.send({ cmd: "pingresp" });
+  await client.received("pingreq", 2);
+  await settledNetwork();
+  assert.ok(intake.disk.payloads.length <= 8, `${intake.disk.payloads.length}`);
+  for (let pings = 2; intake.disk.payloads.length < 20; pings++) {
+    client.send({ cmd: "pingresp" });
+    await client.received("pingreq", pings + 1);
+  }
+  const all = Array.from({ length: 20 }, (_, index) => index + 1);
+  await client.received("puback", 20);
+  assert.deepEqual(client.ids("puback"), all);
+  assert.deepEqual(
+    intake.disk.payloads,
+    all.map((n) => `{"n":${n}}`),
+  );
+});
+
+test("a broker that sends 8 MiB before it reads the PUBACKs is served all the same", async (t) => {
+  const { broker, intake, context } = await startedSource(t, { receiveMaximum: 4 });
+  intake.commitAlways();
+  const client = await broker.accept(1);
+  const payload = "x".repeat(100_000);
+  const count = 100;
+  client.send(...Array.from({ length: count }, (_, index) => publish(index + 1, { payload })));
+  await client.received("puback", count);
+  assert.equal(intake.disk.payloads.length, count);
+  assert.equal(context.readFigures()["unsettledBytes"], 0);
+  assert.equal(client.of("pingreq").length, 1);
+});
