@@ -16,6 +16,15 @@ const { values, positionals } = parseArgs({
   },
 });
 
+/** A source's receive maximum, which is its window. */
+const windowMax = 2_048;
+
+/** Messages for each kill, about what passes at full speed between two of them on two cores. */
+const fullSpeed = {
+  mosquitto: { 1: 25_000, 2: 10_000 },
+  broker: { 1: 15_000, 2: 8_000 },
+} as const;
+
 const runs: Record<string, () => Promise<boolean>> = { kills };
 const chosen = positionals.length > 0 ? positionals : Object.keys(runs);
 let passed = true;
@@ -26,15 +35,6 @@ for (const name of chosen) {
   passed = (await run()) && passed;
 }
 process.exitCode = passed ? 0 : 1;
-
-/** A source's receive maximum, which is its window. */
-const windowMax = 2_048;
-
-/** Messages for each kill, about what passes at full speed between two of them on two cores. */
-const fullSpeed = {
-  mosquitto: { 1: 25_000, 2: 10_000 },
-  broker: { 1: 15_000, 2: 8_000 },
-} as const;
 
 /** kill -9 under load, through mosquitto and the embedded broker, at QoS 1 and 2, paced and as fast as it goes. */
 async function kills(): Promise<boolean> {
