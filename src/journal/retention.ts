@@ -191,7 +191,7 @@ export class Retention {
     const openedMs = extends_ ? open.openedMs : now.monotonicMs;
     this.#gaps.set(key, { from: begin, to, openedMs, extendedMs: now.monotonicMs });
     this.#db
-      .prepare("INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?)")
+      .prepare("INSERT OR REPLACE INTO gap (stream, from_seq, to_seq, reason) VALUES (?, ?, ?, ?)")
       .run(stream, begin, to, reason);
   }
 

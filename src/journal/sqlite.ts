@@ -58,8 +58,11 @@ const migrations = [
     PRIMARY KEY (stream, reason)) WITHOUT ROWID;
   `,
   // digest: CRC-32 of what the identifier's message carried, to tell a repetition from an identifier in use twice.
+  // sparse: the chunks that thinning left (thinning.ts), by chunk.id, and how many events each holds; kept: of a gap.
   `
   ALTER TABLE packet_id ADD COLUMN digest INTEGER;
+  CREATE TABLE sparse (id INTEGER PRIMARY KEY, count INTEGER NOT NULL, size INTEGER NOT NULL);
+  ALTER TABLE gap ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
   `,
 ];
 
