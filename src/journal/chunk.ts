@@ -6,14 +6,15 @@
  *   chunk   = header (48 bytes, little endian), body
  *   header  = magic u16 · version u8 · flags u8 · CRC32 u32 of all else · count u32 · epoch u32 · boot u32 ·
  *             raw body length u32 · first seq u64 · wall base f64 ms · monotone base f64 ms
- *   flags   = compression (2 bits: none, deflate, zstd) · encoding (2 bits: sections) · clock quality (2 bits)
- *   body    = sections, perhaps compressed as a whole
+ *   flags   = compression (2 bits: none, deflate, zstd) · encoding (2 bits: dense, sparse) · clock quality (2 bits)
+ *   body    = sections, where sparse behind their events' seqs (sparse.ts); perhaps compressed as a whole
  *
  * Epoch and boot are ordinals of rows in their tables.
  */
 import { constants, crc32, deflateRawSync, inflateRawSync, zstdDecompressSync } from "node:zlib";
 import type { ClockQuality } from "../core/event.ts";
 import { chunkBytesMax, chunkEventsMax, countOf, sectionHeadBytes } from "./section.ts";
+import { packSeqs, unpackSeqs } from "./sparse.ts";
 
 const magic = 0x4648;
 const version = 1;
@@ -21,6 +22,7 @@ export const headerBytes = 48;
 /** Below this a deflate stream's own bytes eat the gain (measured with 90-byte JSON: one event never shrinks). */
 const compressFromBytes = 160;
 
+const sparseFlag = 0b0100;
 const compressions = ["none", "deflate", "zstd"] as const;
 const qualities: readonly ClockQuality[] = ["unsynced", "synced", "provisional"];
 
@@ -31,11 +33,18 @@ export interface ChunkHead {
   readonly epoch: number;
   readonly boot: number;
   readonly clock: ClockQuality;
+  /** Of each event, where they do not follow each other; null: dense, from `first` on. */
+  readonly seqs: readonly number[] | null;
 }
 
 /** The chunk of one commit, ready for the disk. Deflate level 1 where it makes the body smaller. */
-export function sealChunk(sections: readonly Uint8Array[], head: Omit<ChunkHead, "count">): Buffer {
-  const raw = sections.length === 1 ? (sections[0] as Uint8Array) : Buffer.concat(sections);
+export function sealChunk(
+  sections: readonly Uint8Array[],
+  head: Omit<ChunkHead, "count" | "seqs"> & Partial<Pick<ChunkHead, "seqs">>,
+): Buffer {
+  const isSparse = head.seqs !== undefined && head.seqs !== null;
+  const parts = isSparse ? [packSeqs(head.seqs), ...sections] : sections;
+  const raw = parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
   let body = raw;
   let compression = 0;
   if (raw.length >= compressFromBytes) {
@@ -49,7 +58,7 @@ export function sealChunk(sections: readonly Uint8Array[], head: Omit<ChunkHead,
   const chunk = Buffer.allocUnsafe(headerBytes + body.length);
   chunk.writeUInt16LE(magic, 0);
   chunk[2] = version;
-  chunk[3] = compression | (qualities.indexOf(head.clock) << 4);
+  chunk[3] = compression | (isSparse ? sparseFlag : 0) | (qualities.indexOf(head.clock) << 4);
   chunk.writeUInt32LE(
     sections.reduce((sum, section) => sum + countOf(section), 0),
     8,
@@ -97,8 +106,8 @@ export function openChunk(
   const flags = chunk[3] ?? 0;
   const compression = compressions[flags & 3];
   const clock = qualities[(flags >> 4) & 3];
-  if (compression === undefined || clock === undefined || (flags & 0b1100) !== 0) return null;
-  const head: ChunkHead = {
+  if (compression === undefined || clock === undefined || (flags & 0b1000) !== 0) return null;
+  const head = {
     count: chunk.readUInt32LE(8),
     epoch: chunk.readUInt32LE(12),
     boot: chunk.readUInt32LE(16),
@@ -112,5 +121,7 @@ export function openChunk(
   const body = new Uint8Array(rawBytes);
   if (compression === "none") body.set(stored);
   else body.set((compression === "deflate" ? inflateRawSync : zstdDecompressSync)(stored, limit));
-  return { head, body };
+  if ((flags & sparseFlag) === 0) return { head: { ...head, seqs: null }, body };
+  const { seqs, bytes } = unpackSeqs(body, head.first, head.count);
+  return { head: { ...head, seqs }, body: body.slice(bytes) };
 }

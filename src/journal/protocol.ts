@@ -117,6 +117,8 @@ export interface WorkerFigures {
 export interface ReadChunk {
   readonly first: number;
   readonly count: number;
+  /** Of each event, where they do not follow each other. */
+  readonly seqs: readonly number[] | null;
   readonly epoch: string;
   readonly clock: ClockQuality;
   readonly bootOffsetMs: number | null;

@@ -65,16 +65,17 @@ export class JournalReader {
         damaged.push({ stream, from: row.first, to: row.last });
         first = row.last + 1;
       } else {
-        const { epoch, clock } = opened.head;
+        const { count, seqs, epoch, clock } = opened.head;
         chunks.push({
           first: row.first,
-          count: opened.head.count,
+          count,
+          seqs,
           epoch: (this.#epochs.get(epoch) as string | undefined) ?? "",
           clock,
           bootOffsetMs: (this.#offsets.get(row.boot) as number | null | undefined) ?? null,
           body: opened.body,
         });
-        events += row.last - Math.max(after, row.first - 1);
+        events += Math.min(count, row.last - Math.max(after, row.first - 1));
         bytes += opened.body.length;
       }
       row = this.#next.get(chunkId(id, row.last), end) as FullRow | undefined;

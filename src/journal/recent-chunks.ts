@@ -4,6 +4,7 @@
  * at the most (chunk.ts), so about 5 MiB where all events are as large as may be.
  */
 import type { StoredEvent } from "../core/event.ts";
+import { indexAfter } from "./sparse.ts";
 
 /** One for each of a few streams that are being drained at once; a chunk holds about 256 KiB of payload. */
 const chunksMax = 4;
@@ -14,13 +15,9 @@ export class RecentChunks {
   /** The events after `after`, as far as one kept chunk holds them; none: it must be read. */
   find(stream: string, after: number): readonly StoredEvent[] {
     for (const chunk of this.#chunks) {
-      const first = chunk.events[0]?.seq ?? 0;
-      if (
-        chunk.stream === stream &&
-        after + 1 >= first &&
-        after + 1 < first + chunk.events.length
-      ) {
-        return chunk.events.slice(after + 1 - first);
+      if (chunk.stream !== stream || after + 1 < (chunk.events[0]?.seq ?? 0)) continue;
+      if (after < (chunk.events.at(-1)?.seq ?? 0)) {
+        return chunk.events.slice(indexAfter(chunk.events, after));
       }
     }
     return [];
@@ -29,5 +26,12 @@ export class RecentChunks {
   keep(stream: string, events: readonly StoredEvent[]): void {
     this.#chunks.unshift({ stream, events });
     if (this.#chunks.length > chunksMax) this.#chunks.pop();
+  }
+
+  /** Some of the stream was dropped: what `_gaps` calls lost is not to be handed out afterwards. */
+  forget(stream: string): void {
+    for (let index = this.#chunks.length - 1; index >= 0; index--) {
+      if (this.#chunks[index]?.stream === stream) this.#chunks.splice(index, 1);
+    }
   }
 }

@@ -154,6 +154,8 @@ export interface DecodeContext {
   readonly epoch: string;
   readonly clock: ClockQuality;
   readonly first: number;
+  /** Of each event; null or left out: they follow each other from `first` on. */
+  readonly seqs?: readonly number[] | null;
   /** The boot's true wall clock less its monotone one, ms; null: not known. */
   readonly bootOffsetMs: number | null;
 }
@@ -179,7 +181,7 @@ export function decodeSections(
       const lead = reader.zigzag();
       events.push({
         stream: context.stream,
-        seq: context.first + events.length,
+        seq: context.seqs?.[events.length] ?? context.first + events.length,
         epoch: context.epoch,
         clock: isLate ? "synced" : context.clock,
         key,

@@ -31,6 +31,7 @@ import { Outbox } from "./outbox.ts";
 import { Overview } from "./overview.ts";
 import type { TurnResult, Moment, StreamQuota, WorkerSetup } from "./protocol.ts";
 import { RecentChunks } from "./recent-chunks.ts";
+import { indexAfter } from "./sparse.ts";
 import type { Sent } from "./sent.ts";
 
 export interface JournalSetup {
@@ -193,8 +194,7 @@ class JournalThread implements contract.Journal {
     const events: StoredEvent[] = [];
     for (const chunk of answer.chunks) {
       const decoded = decodeSections(chunk.body, { stream, ...chunk });
-      const from = Math.max(0, after + 1 - chunk.first);
-      for (let index = from; index < decoded.length; index++)
+      for (let index = indexAfter(decoded, after); index < decoded.length; index++)
         events.push(decoded[index] as StoredEvent);
       // Times that a sync of the clock may yet put right are read again.
       const isFinal = chunk.clock === "synced" || chunk.bootOffsetMs !== null;
