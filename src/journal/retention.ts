@@ -24,6 +24,11 @@ const shares = { intake: 0.9, units: 0.95 } as const;
 /** What units bring in one turn, so that making room for a pile of them does not empty the journal at once. */
 const unitsShare = 1 / 8;
 const stepShare = 0.01;
+/**
+ * Below a cap that a full disk sets, the shares are of this much, bytes: 10 % of a large journal would be dropped
+ * at once only because its disk is full; 3.2 MiB hold twelve of the largest usual turns. Kept in `#limitBytes`.
+ */
+const cappedMarginBytes = 32 * 1024 * 1024;
 const sealQuietMs = 10_000;
 const sealAgeMs = 60_000;
 /** Chunks that one turn trims for age, so that a turn stays short; the next goes on. */
@@ -47,8 +52,10 @@ export class Retention {
   readonly #freePages;
   readonly #gaps = new Map<string, Gap>();
   #dropped: Dropped[] = [];
+  #maxBytes: number;
 
   constructor(db: Db, ledger: Ledger, setup: WorkerSetup) {
+    this.#maxBytes = setup.maxBytes;
     this.#db = db;
     this.#ledger = ledger;
     this.#setup = setup;
@@ -80,9 +87,9 @@ export class Retention {
 
   /** True when `bytes` more may come in, after trimming and, by policy, dropping. */
   makeRoom(bytes: number, now: Moment, whose: keyof typeof shares): boolean {
-    const limit = this.#setup.maxBytes * shares[whose];
+    const limit = this.#limitBytes(whose);
     if (this.usedBytes() + bytes <= limit) return true;
-    const goal = limit - bytes - this.#setup.maxBytes * stepShare;
+    const goal = limit - bytes - this.#maxBytes * stepShare;
     this.#trim(goal, true, now);
     if (this.usedBytes() + bytes <= limit) return true;
     if (this.#setup.dropOldest) this.#trim(goal, false, now);
@@ -92,9 +99,21 @@ export class Retention {
 
   /** How many bytes units may bring into this turn, of `wanted`. */
   roomForUnits(wanted: number, now: Moment): number {
-    const most = Math.min(wanted, this.#setup.maxBytes * unitsShare);
+    const most = Math.min(wanted, this.#maxBytes * unitsShare);
     if (this.makeRoom(most, now, "units")) return most;
-    return this.#setup.maxBytes * shares.units - this.usedBytes();
+    return this.#limitBytes("units") - this.usedBytes();
+  }
+
+  /** The disk has no more than `bytes` for the file, for now: as if `maxBytes` were that; Infinity: it has. */
+  capAt(bytes: number): void {
+    this.#maxBytes = Math.min(this.#setup.maxBytes, bytes);
+  }
+
+  #limitBytes(whose: keyof typeof shares): number {
+    const { maxBytes } = this.#setup;
+    if (this.#maxBytes === maxBytes) return maxBytes * shares[whose];
+    const marginBytes = (1 - shares[whose]) * Math.min(this.#maxBytes, cappedMarginBytes);
+    return Math.min(maxBytes * shares[whose], this.#maxBytes - marginBytes);
   }
 
   /** The streams' own quotas, and `maxAge` of the whole. Ages count only between synced times (invariant 9). */
