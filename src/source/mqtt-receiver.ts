@@ -181,7 +181,7 @@ export class MqttReceiver {
     this.#heldBytes += packet.payload.length + heldBytesEach;
     if (this.#isPreparing || this.#heldBytes < heldBytesMax) return;
     // The PINGRESP lies behind what there is no more memory for.
-    this.#confirmation.giveUp();
+    if (this.#confirmation.giveUp()) this.#ping();
     this.#takeEarly();
   }
 
@@ -255,6 +255,7 @@ export class MqttReceiver {
     const identifier = this.#identifiers.get(packetId);
     if (identifier === undefined) {
       connection.completeUnknown(packetId);
+      this.#confirmation.completed(packetId);
       this.#burst();
       return;
     }
@@ -266,6 +267,7 @@ export class MqttReceiver {
       if (this.#identifiers.get(packetId) === identifier) this.#identifiers.delete(packetId);
       if (this.#attachment?.connection !== connection) return;
       connection.acknowledge("pubcomp", packetId);
+      this.#confirmation.completed(packetId);
       this.#burst();
     };
     if (!identifier.isDurable) return released();
@@ -304,6 +306,7 @@ export class MqttReceiver {
       if (first.qos === 0 || first.connection !== connection) continue;
       this.#outstanding--;
       if (first.qos === 1) this.#acknowledged++;
+      else this.#confirmation.recorded(first.packetId);
       connection.acknowledge(first.qos === 1 ? "puback" : "pubrec", first.packetId);
     }
   }
@@ -321,7 +324,7 @@ export class MqttReceiver {
     const attachment = this.#attachment;
     if (attachment !== null) {
       attachment.connection.flush();
-      this.#confirm(attachment);
+      this.#confirm();
       const { window } = attachment;
       if (this.#outstanding === 0 && this.#outstandingBefore > 0) {
         window.flushed(this.#outstandingBefore, this.#parts.nowMs());
@@ -337,15 +340,19 @@ export class MqttReceiver {
     this.#parts.onSettled();
   }
 
-  #confirm({ connection }: Attachment): void {
+  #confirm(): void {
     const count = this.#acknowledged;
     this.#acknowledged = 0;
-    const answered = (): void => {
-      if (this.#attachment?.connection !== connection) return;
-      if (this.#confirmation.answered()) connection.ping(answered);
-      this.#takeEarly();
-    };
-    if (this.#confirmation.wrote(count)) connection.ping(answered);
+    if (this.#confirmation.wrote(count)) this.#ping();
     this.#takeEarly();
+  }
+
+  #ping(): void {
+    const attachment = this.#attachment;
+    attachment?.connection.ping(() => {
+      if (this.#attachment !== attachment) return;
+      if (this.#confirmation.answered()) this.#ping();
+      this.#takeEarly();
+    });
   }
 }

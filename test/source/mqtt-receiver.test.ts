@@ -386,3 +386,18 @@ test("a broker that sends 8 MiB before it reads the PUBACKs is served all the sa
   assert.equal(context.readFigures()["unsettledBytes"], 0);
   assert.equal(client.of("pingreq").length, 1);
 });
+
+test("QoS 2: no more than the receive maximum is taken in until the broker has released some", async (t) => {
+  const { broker, intake } = await startedSource(t, { receiveMaximum: 4, qos: 2 });
+  intake.commitAlways();
+  const client = await broker.accept(1);
+  client.send(...Array.from({ length: 10 }, (_, index) => publish(index + 1, { qos: 2 })));
+  for (let done = 4; done < 10; done++) {
+    await client.received("pubrec", done);
+    await settledNetwork();
+    assert.equal(intake.disk.payloads.length, done);
+    client.send({ cmd: "pubrel", messageId: done - 3 });
+  }
+  await client.received("pubrec", 10);
+  assert.equal(intake.disk.payloads.length, 10);
+});
