@@ -38,6 +38,21 @@ export const metricTable = {
     help: "Events removed before every group had passed them",
     labels: ["stream", "reason"],
   },
+  holdfast_journal_trouble: {
+    kind: "gauge",
+    help: "1 while that keeps the journal from taking events (quota, disk-full, disk-failing)",
+    labels: ["cause"],
+  },
+  holdfast_journal_failed_turns_total: {
+    kind: "counter",
+    help: "Commits that failed and were tried again, by cause (disk-full, disk-failing)",
+    labels: ["cause"],
+  },
+  holdfast_journal_reserve_bytes: {
+    kind: "gauge",
+    help: "Bytes held back on the disk, so that cursors move and trims work when others fill it",
+    labels: [],
+  },
   holdfast_journal_disk_bytes_written_total: {
     kind: "counter",
     help: "Bytes that this process sent to the disk layer (/proc/self/io write_bytes)",

@@ -9,6 +9,9 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
+type Opened = Extract<Opening, { kind: "opened" }>;
+type Waits = Extract<Opening, { kind: "waiting" }>;
+
 /** A worker that does not close within this, ms, hangs in a write: nothing it holds was acknowledged. */
 const closeTimeoutMs = 2_000;
 
@@ -35,11 +38,22 @@ export class Channel {
     });
   }
 
-  /** @throws HoldfastError as the worker says */
-  async open(): Promise<Extract<Opening, { kind: "opened" }>> {
-    const opening = await new Promise<Opening>((resolve, reject) => {
-      this.#worker.once("message", resolve);
+  /**
+   * `waits` is told, perhaps often, that there is no room for the file yet.
+   * @throws HoldfastError as the worker says; JOURNAL_UNAVAILABLE when it is closed before
+   */
+  async open(waits: (opening: Waits) => void): Promise<Opened> {
+    const opening = await new Promise<Exclude<Opening, Waits>>((resolve, reject) => {
+      const told = (message: Opening): void => {
+        if (message.kind === "waiting") waits(message);
+        else {
+          this.#worker.off("message", told);
+          resolve(message);
+        }
+      };
+      this.#worker.on("message", told);
       this.#worker.once("error", (cause) => reject(unavailable(cause)));
+      this.#worker.once("exit", () => reject(unavailable(new Error("it is closed"))));
     });
     if (opening.kind === "refused") {
       this.#state = "closed";

@@ -25,7 +25,7 @@ const turnBytes = 256 * 1024;
  */
 export const waitingEventsMax = 8_192;
 export const waitingBytesMax = 8 * 1024 * 1024;
-const waitingShare = 1 / 8;
+export const waitingShare = 1 / 8;
 /** A unit that found no room is tried again with any turn, this late at the latest, ms. */
 const roomRetryMs = 1_000;
 /** A cursor that may be repeated rides on the next commit, this late at the latest, ms. */

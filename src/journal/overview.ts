@@ -2,7 +2,13 @@
 import type { Context, Figures } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { Counter, Histogram } from "../core/metrics.ts";
-import type { Cursor, JournalIdentity, JournalStatus, StreamStatus } from "./journal.ts";
+import {
+  keptAfter,
+  type Cursor,
+  type JournalIdentity,
+  type JournalStatus,
+  type StreamStatus,
+} from "./journal.ts";
 import type { Damage, TurnResult, WorkerFigures } from "./protocol.ts";
 
 const emptyStream: StreamStatus = { first: 1, head: 0, bytes: 0, deadLetters: 0 };
@@ -28,7 +34,8 @@ export class Overview {
   /** What is damaged, in a sentence; null: nothing that was met. */
   damage: string | null = null;
 
-  constructor(context: Context, maxBytes: number) {
+  /** `more`: figures that another knows. */
+  constructor(context: Context, maxBytes: number, more: () => Figures) {
     this.#context = context;
     this.#maxBytes = maxBytes;
     const { metrics, health } = context;
@@ -43,7 +50,7 @@ export class Overview {
         metrics.gauge("holdfast_dlq_events", { stream }).set(deadLetters);
       }
     });
-    health.figures(() => this.#figures());
+    health.figures(() => ({ ...this.#figures(), ...more() }));
   }
 
   opened(identity: JournalIdentity, figures: WorkerFigures): void {
@@ -59,8 +66,7 @@ export class Overview {
       this.#commitSeconds.observe(result.commitMs / 1000);
     }
     this.#note(result.figures);
-    for (const { stream, from, to, reason } of result.dropped) {
-      const count = to - from + 1;
+    for (const { stream, events: count, reason } of result.dropped) {
       this.#dropped += count;
       this.#context.metrics
         .counter("holdfast_journal_dropped_total", { stream, reason })
@@ -145,7 +151,7 @@ export class Overview {
   }
 
   #events(): number {
-    return [...this.#streams.values()].reduce((sum, { first, head }) => sum + head - first + 1, 0);
+    return [...this.#streams.values()].reduce((sum, status) => sum + keptAfter(status, 0), 0);
   }
 
   #figures(): Figures {

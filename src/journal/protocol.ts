@@ -26,13 +26,23 @@ export interface WorkerSetup {
   readonly streams: ReadonlyMap<string, StreamQuota>;
   readonly groups: readonly GroupDeclaration[];
   /** Planted faults for the tests of the proofs; none in a running agent. */
-  readonly fault?: "synchronous-off" | "settle-before-commit";
+  readonly fault?: "synchronous-off" | "settle-before-commit" | "no-reserve";
 }
 
 export interface StreamQuota {
   readonly maxBytes?: number;
+  /** Its events' time to live. */
   readonly maxAgeMs?: number;
+  /** Higher survives longer; left out: `priorityDefault`. */
+  readonly priority?: number;
+  /** Left out: the journal's. */
+  readonly whenFull?: WhenFull;
+  /** Under `thin` one event of each key is kept for each such interval. */
+  readonly thinMs?: number;
 }
+
+export type WhenFull = "drop-oldest" | "reject" | "thin";
+export const priorityDefault = 5;
 
 /** The clocks at one moment, as the main thread reads them. */
 export interface Moment {
@@ -76,7 +86,18 @@ export interface Dropped {
   readonly stream: string;
   readonly from: number;
   readonly to: number;
+  /** How many of these were dropped. */
+  readonly events: number;
   readonly reason: string;
+}
+
+/** How much room the journal's disk has for it (disk-room.ts). */
+export interface DiskState {
+  /** The file does not grow: others have filled the disk. */
+  readonly isFull: boolean;
+  readonly reserveBytes: number;
+  /** What must be free for the file to grow again; 0 while it may. */
+  readonly neededBytes: number;
 }
 
 /** `failed`: nothing of the turn happened; it comes back whole, to be tried again. */
@@ -84,8 +105,10 @@ export type TurnResult =
   | {
       readonly kind: "failed";
       readonly turn: Turn;
+      /** For want of room, not for a disk that fails. */
       readonly full: boolean;
       readonly message: string;
+      readonly disk: DiskState;
     }
   | {
       readonly kind: "done";
@@ -97,6 +120,7 @@ export type TurnResult =
       /** 0 when there was nothing to write. */
       readonly commits: 0 | 1;
       readonly commitMs: number;
+      readonly disk: DiskState;
       readonly figures: WorkerFigures;
     };
 
@@ -152,9 +176,16 @@ export interface Request<K extends RequestKind = RequestKind> {
   readonly ask: Requests[K]["ask"];
 }
 
-/** First message of the worker: open, or why not. */
+/** First messages of the worker: open, or why not. */
 export type Opening =
-  | { readonly kind: "opened"; readonly identity: JournalIdentity; readonly figures: WorkerFigures }
+  /** Others have filled the disk: it is tried again, more messages follow. */
+  | { readonly kind: "waiting"; readonly message: string; readonly disk: DiskState }
+  | {
+      readonly kind: "opened";
+      readonly identity: JournalIdentity;
+      readonly figures: WorkerFigures;
+      readonly disk: DiskState;
+    }
   | { readonly kind: "refused"; readonly code: string; readonly message: string };
 
 export type Reply =

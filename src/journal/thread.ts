@@ -17,12 +17,12 @@
  * worker's answer, so what was told safe is on disk; what is on disk and was not told yet is sent again by its
  * source (QoS 1, marked `dup`) or known by its packet identifier (QoS 2).
  */
+import { dirname, resolve } from "node:path";
 import { backoffDelayMs } from "../core/backoff.ts";
 import type { Timer } from "../core/clock.ts";
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { NewEvent, StoredEvent } from "../core/event.ts";
-import { formatSize } from "../core/quantity.ts";
 import { Channel } from "./channel.ts";
 import { decodeSections } from "./section.ts";
 import type * as contract from "./journal.ts";
@@ -33,6 +33,7 @@ import type { TurnResult, Moment, StreamQuota, WorkerSetup } from "./protocol.ts
 import { RecentChunks } from "./recent-chunks.ts";
 import { indexAfter } from "./sparse.ts";
 import type { Sent } from "./sent.ts";
+import { JournalTrouble } from "./trouble.ts";
 
 export interface JournalSetup {
   readonly settings: JournalSettings;
@@ -62,6 +63,7 @@ class JournalThread implements contract.Journal {
   readonly #setup: JournalSetup;
   readonly #outbox: Outbox;
   readonly #overview: Overview;
+  readonly #trouble: JournalTrouble;
   readonly #recent = new RecentChunks();
   readonly #roomListeners = new Set<() => void>();
   readonly #appendedListeners = new Set<(stream: string, head: number) => void>();
@@ -86,7 +88,14 @@ class JournalThread implements contract.Journal {
       (stream) => setup.streams.get(stream)?.lingerMs ?? setup.settings.linger,
       setup.settings.maxBytes,
     );
-    this.#overview = new Overview(context, setup.settings.maxBytes);
+    const { maxBytes, onFull } = setup.settings;
+    const folder = dirname(resolve(setup.path));
+    this.#trouble = new JournalTrouble(context, {
+      maxBytes,
+      dropOldest: onFull === "drop-oldest",
+      folder,
+    });
+    this.#overview = new Overview(context, maxBytes, () => this.#trouble.figures());
   }
 
   async open(groups: readonly contract.GroupDeclaration[]): Promise<void> {
@@ -105,8 +114,11 @@ class JournalThread implements contract.Journal {
       ...(fault !== undefined && { fault }),
     };
     this.#channel = new Channel(worker, this.#moment(), this.#context.clock, this.#setup.onFatal);
-    const { identity, figures } = await this.#channel.open();
+    const { identity, figures, disk } = await this.#channel.open((waits) =>
+      this.#trouble.waiting(waits.disk, waits.message),
+    );
     this.#overview.opened(identity, figures);
+    this.#trouble.done(disk, false, null);
     this.#scheduleUpkeep();
   }
 
@@ -213,7 +225,7 @@ class JournalThread implements contract.Journal {
   }
 
   status(): contract.JournalStatus {
-    return this.#overview.status(this.#outbox.isHeld);
+    return this.#overview.status(this.#trouble.isFull);
   }
 
   readState(space: string, key: string): Promise<Uint8Array | null> {
@@ -316,7 +328,7 @@ class JournalThread implements contract.Journal {
     }
     const waiting = sent.settleRest(result);
     this.#outbox.keepWaiting(waiting, result.units.length - waiting.length);
-    this.#tellHealth();
+    this.#trouble.done(result.disk, this.#outbox.isHeld, this.#overview.damage);
     for (const [stream, status] of result.figures.streams) {
       if (this.#overview.grew(stream)) {
         for (const listener of this.#appendedListeners) listener(stream, status.head);
@@ -334,27 +346,10 @@ class JournalThread implements contract.Journal {
     const code = result.full ? "JOURNAL_FULL" : "JOURNAL_DISK";
     const error = new HoldfastError(code, `Cannot write the journal: ${result.message}`);
     this.#overview.failed(error);
-    this.#context.log.error(`${error.message}; tried again`, { code });
-    this.#context.health.report(
-      "degraded",
-      `${error.message}; acknowledgements are withheld until it can be`,
-    );
+    this.#trouble.failed(result.disk, result.full, error);
     const { clock, random } = this.#context;
     this.#waitUntilMs =
       clock.monotonicMs() + backoffDelayMs(retryBackoff, this.#failures, random());
-  }
-
-  #tellHealth(): void {
-    const { health } = this.#context;
-    if (this.#outbox.isHeld) {
-      const max = formatSize(this.#setup.settings.maxBytes);
-      health.report(
-        "degraded",
-        `The journal is full (${max}): acknowledgements are withheld until a sink or processor has passed the oldest events`,
-      );
-    } else if (this.#overview.damage !== null) {
-      health.report("degraded", this.#overview.damage);
-    } else health.report("ok");
   }
 
   #scheduleUpkeep(): void {

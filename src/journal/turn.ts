@@ -6,8 +6,9 @@
  * stream that was touched: one, or several after a burst. A unit that throws is taken back alone (SAVEPOINT) and
  * told; a unit whose cursors have moved is refused before it writes anything.
  *
- * When SQLite says FULL, the turn is done again without the intake, which goes back to wait; and when it says so
- * again, with the units alone that bring nothing: a cursor that moves sets free what the others wait for.
+ * When SQLite says FULL and nothing can be done about it (disk-room.ts), the turn is done again without the intake,
+ * which goes back to wait; and when it says so again, with the units alone that bring nothing: a cursor that moves
+ * sets free what the others wait for.
  */
 import { noHeaders, type ClockQuality } from "../core/event.ts";
 import { messageOf } from "../core/errors.ts";
@@ -26,10 +27,13 @@ import type {
   UnitResult,
 } from "./protocol.ts";
 import type { Retention } from "./retention.ts";
+import type { DiskRoom } from "./disk-room.ts";
 import { isFull, type Db } from "./sqlite.ts";
 
 /** Keys, names and reasons beside a row's bytes, about. */
 const rowOverheadBytes = 256;
+/** A cursor's row, and those of a few retries and keys of state: a page each. */
+const unitPagesBytes = 4 * 4096;
 /** The streams' quotas are looked at this often, ms. */
 const quotasEveryMs = 1_000;
 
@@ -39,6 +43,7 @@ export class TurnWriter {
   readonly #retention: Retention;
   readonly #letters: Letters;
   readonly #ordinals: Ordinals;
+  readonly #room: DiskRoom;
   readonly #sql;
   readonly #monotonicMs: () => number;
   #sections = new Map<string, Uint8Array[]>();
@@ -51,8 +56,10 @@ export class TurnWriter {
     retention: Retention,
     letters: Letters,
     ordinals: Ordinals,
+    room: DiskRoom,
     monotonicMs: () => number,
   ) {
+    this.#room = room;
     this.#monotonicMs = monotonicMs;
     this.#db = db;
     this.#ledger = ledger;
@@ -65,14 +72,20 @@ export class TurnWriter {
   /** @throws whatever SQLite throws that is not about room: nothing of the turn happened */
   apply(turn: Turn): TurnResult {
     const began = this.#monotonicMs();
-    for (const what of ["all", "units"] as const) {
-      try {
-        return this.#attempt(turn, what, began);
-      } catch (error) {
-        if (!isFull(error)) throw error;
+    this.#room.upkeep();
+    for (const what of ["all", "units", "freeing"] as const) {
+      for (;;) {
+        try {
+          return this.#attempt(turn, what, began);
+        } catch (error) {
+          if (!isFull(error)) throw error;
+          if (this.#room.widen(bytesIn(turn, what), what === "freeing")) continue;
+          if (what === "freeing") throw error;
+          break;
+        }
       }
     }
-    return this.#attempt(turn, "freeing", began);
+    throw new Error("A turn that neither ended nor failed");
   }
 
   #attempt(turn: Turn, what: "all" | "units" | "freeing", began: number): TurnResult {
@@ -105,6 +118,7 @@ export class TurnWriter {
         dropped: [...this.#retention.takeDropped(), ...this.#letters.takeExpired()],
         commits,
         commitMs: this.#monotonicMs() - began,
+        disk: this.#room.state(),
         figures,
       };
     } catch (error) {
@@ -122,10 +136,7 @@ export class TurnWriter {
 
   #intake(intake: Intaken, now: Moment): boolean {
     if (isEmpty(intake)) return true;
-    const bytes =
-      intake.sections.reduce((sum, section) => sum + section.bytes.length, 0) +
-      intake.letters.reduce((sum, letter) => sum + letter.payload.length, 0);
-    if (!this.#retention.makeRoom(bytes, now, "intake")) return false;
+    if (!this.#retention.makeRoom(intakeBytes(intake), now, "intake")) return false;
     for (const { stream, bytes: section } of intake.sections) this.#add(stream, section);
     for (const letter of intake.letters) this.#letters.put(letter);
     for (const { source, id, digest } of intake.packets) {
@@ -290,6 +301,19 @@ function bytesOf(unit: PackedUnit): number {
     ...(unit.retries?.put ?? []).map(({ event }) => event.payload),
   ];
   return brought.reduce((sum, { length }) => sum + length + rowOverheadBytes, 0);
+}
+
+/** What the disk must take for the turn, and for what each of its units touches. */
+function bytesIn({ intake, units }: Turn, what: "all" | "units" | "freeing"): number {
+  const touched = units.length * unitPagesBytes;
+  if (what === "freeing") return touched;
+  const brought = units.reduce((sum, unit) => sum + bytesOf(unit), touched);
+  return what === "all" ? brought + intakeBytes(intake) : brought;
+}
+
+function intakeBytes({ sections, letters }: Intaken): number {
+  const bytes = sections.reduce((sum, section) => sum + section.bytes.length, 0);
+  return letters.reduce((sum, letter) => sum + letter.payload.length + rowOverheadBytes, bytes);
 }
 
 function isEmpty(intake: Intaken): boolean {

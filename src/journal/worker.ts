@@ -11,6 +11,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { systemClock } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
+import { DiskRoom } from "./disk-room.ts";
 import { identify, Ledger, markClosed } from "./ledger.ts";
 import { Letters } from "./letters.ts";
 import type { JournalIdentity } from "./journal.ts";
@@ -30,6 +31,9 @@ import { Retention } from "./retention.ts";
 import { isFull, openDatabase, type Db } from "./sqlite.ts";
 import { TurnWriter } from "./turn.ts";
 
+/** How often a file for which there is no room is tried again, ms. */
+const openAgainMs = 1_000;
+
 interface Store {
   readonly db: Db;
   readonly writer: TurnWriter;
@@ -41,6 +45,8 @@ interface Store {
 const port = parentPort ?? raise("This module runs as a worker thread");
 const { setup, openedAt } = workerData as { setup: WorkerSetup; openedAt: Turn["now"] };
 const clock = systemClock(() => openedAt.clock);
+const monotonicMs = (): number => clock.monotonicMs();
+const room = new DiskRoom(setup, monotonicMs);
 let store: Store | undefined;
 /** What was known before the file had to be opened again. */
 let earlier: Ledger | undefined;
@@ -68,10 +74,11 @@ function buildStore(db: Db): Store {
   earlier = ledger;
   const letters = new Letters(db, ledger, setup.maxBytes);
   const retention = new Retention(db, ledger, setup);
+  room.attach(db, retention);
   return {
     db,
     identity,
-    writer: new TurnWriter(db, ledger, retention, letters, ordinals, () => clock.monotonicMs()),
+    writer: new TurnWriter(db, ledger, retention, letters, ordinals, room, monotonicMs),
     reader: new JournalReader(db, ledger),
     figures: { ...ledger.everything(), usedBytes: retention.usedBytes() },
   };
@@ -79,13 +86,12 @@ function buildStore(db: Db): Store {
 
 function turn(ask: Turn): TurnResult {
   try {
-    store ??= openStore();
-    return store.writer.apply(ask);
+    return serving().writer.apply(ask);
   } catch (error) {
-    const full = isFull(error);
     // Without a store there was no file to open; with one, an I/O error means that its WAL is not to be trusted.
-    if (!full) closeStore();
-    return { kind: "failed", turn: ask, full, message: messageOf(error) };
+    if (!isFull(error)) closeStore();
+    const full = isFull(error) || room.isNoRoom(error);
+    return { kind: "failed", turn: ask, full, message: messageOf(error), disk: room.state() };
   }
 }
 
@@ -107,14 +113,18 @@ const handlers: { [K in RequestKind]: (ask: Requests[K]["ask"]) => Requests[K]["
   deadLetters: ({ stream, limit }) => serving().reader.deadLetters(stream, limit),
   packetIds: ({ source }) => serving().reader.packetIds(source),
   close() {
-    if (store !== undefined) markClosed(store.db);
+    try {
+      if (store !== undefined) markClosed(store.db);
+    } catch {
+      // Without room the next start finds it as after a kill.
+    }
     closeStore();
     return null;
   },
 };
 
 function serving(): Store {
-  store ??= openStore();
+  store ??= room.opening(openStore);
   return store;
 }
 
@@ -154,12 +164,22 @@ function raise(message: string): never {
   throw new Error(message);
 }
 
-try {
-  store = openStore();
-  const { identity, figures } = store;
-  port.postMessage({ kind: "opened", identity, figures } satisfies Opening);
-  port.on("message", (request: Request) => answer(request));
-} catch (error) {
-  const code = error instanceof HoldfastError ? error.code : "JOURNAL_UNAVAILABLE";
-  port.postMessage({ kind: "refused", code, message: messageOf(error) } satisfies Opening);
+/** A disk that others have filled is waited for. */
+function begin(): void {
+  try {
+    const { identity, figures } = serving();
+    const disk = room.state();
+    port.postMessage({ kind: "opened", identity, figures, disk } satisfies Opening);
+    port.on("message", (request: Request) => answer(request));
+  } catch (error) {
+    const code = error instanceof HoldfastError ? error.code : "JOURNAL_UNAVAILABLE";
+    const message = messageOf(error);
+    if (code === "JOURNAL_FULL") {
+      port.postMessage({ kind: "waiting", message, disk: room.state() } satisfies Opening);
+      // oxlint-disable-next-line typescript/no-floating-promises -- it never rejects, and keeps the thread
+      clock.sleep(openAgainMs).then(begin);
+    } else port.postMessage({ kind: "refused", code, message } satisfies Opening);
+  }
 }
+
+begin();
