@@ -356,7 +356,7 @@ class JournalThread implements contract.Journal {
     const every = this.#outbox.isHeld ? heldEveryMs : upkeepEveryMs;
     this.#upkeep = this.#context.clock.after(Math.min(every, heldEveryMs), () => {
       if (this.#outbox.isHeld) this.#outbox.hurry();
-      else this.#outbox.upkeep(upkeepEveryMs);
+      else this.#outbox.upkeep(this.#trouble.isFull ? heldEveryMs : upkeepEveryMs);
       this.#pump();
       this.#scheduleUpkeep();
     });

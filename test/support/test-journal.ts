@@ -20,6 +20,9 @@ export interface JournalOptions {
   readonly streams?: JournalSetup["streams"];
   readonly board?: string | null;
   readonly clock?: Clock;
+  readonly fault?: JournalSetup["fault"];
+  /** Given the context before the journal is open. */
+  readonly onContext?: (context: RecordingContext) => void;
 }
 
 export interface TestJournal {
@@ -36,6 +39,7 @@ export async function openJournal(
   const folder = options.folder ?? tempDir(test);
   const path = join(folder, "journal.db");
   const context = recordingContext("journal", options.clock);
+  options.onContext?.(context);
   const journal = createJournal(context, {
     settings: {
       path,
@@ -52,6 +56,7 @@ export async function openJournal(
     onFatal: (error) => {
       throw error;
     },
+    ...(options.fault !== undefined && { fault: options.fault }),
   });
   test.after(() => journal.close());
   await journal.open(options.groups ?? []);
