@@ -10,8 +10,8 @@
  * whose packet identifier lies in the same transaction.
  *
  * Bounds: the journal's pack says `hasRoom` (events and bytes, journal/thread.ts); a source that is told "no room"
- * pauses its socket or skips its poll. A full journal under `onFull: reject` never settles, which is the same
- * as no room: back-pressure reaches the sender, never the heap.
+ * pauses its socket or skips its poll. What a full journal rejects is not settled, which is the same as no room:
+ * back-pressure reaches the sender, never the heap, and only the senders of the streams that reject.
  */
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
@@ -74,7 +74,7 @@ export function createIntake({ context, journal, stream, rules }: IngestParts): 
       if (message.headers["dup"] !== undefined) repeated.add();
       journal.append(stream, admitted, settled, packet);
     },
-    hasRoom: () => journal.hasRoom(),
+    hasRoom: () => journal.hasRoom(stream),
     onRoom: (listener) => journal.onRoom(listener),
     commitSoon: () => journal.commitSoon(),
     packets: {

@@ -29,14 +29,18 @@ export interface Journal {
 
   /**
    * Takes one event for the next commit. The bytes are copied before this returns. `settled` is called once,
-   * when the event is on disk, in the order of the calls; never when the journal closes or dies before that.
+   * when the event is on disk, for each stream in the order of the calls; never when the journal closes or dies
+   * before that.
    * With `packet` the packet identifier becomes durable in the same transaction.
    */
   append(stream: string, event: NewEvent, settled: Settled, packet?: PacketIdentifier): void;
   /** Like `append`, for an event that may not enter its stream. */
   appendDeadLetter(letter: NewDeadLetter, settled: Settled, packet?: PacketIdentifier): void;
-  /** False while what waits for the disk is at its bound: stop calling `append` until `onRoom` fires. */
-  hasRoom(): boolean;
+  /**
+   * False while what waits for the disk is at its bound or finds no room in the file, for the events of one stream
+   * or, where none is named, of any: stop calling `append` until `onRoom` fires.
+   */
+  hasRoom(stream?: string): boolean;
   /** Calls `listener` each time that room returns. Gives back what removes it. */
   onRoom(listener: () => void): () => void;
   /** Commit what waits as soon as the disk is free, whatever `linger` says: a source's window is full. */
@@ -185,6 +189,17 @@ export interface StreamStatus {
   readonly head: number;
   readonly bytes: number;
   readonly deadLetters: number;
+  /** Up to `to` the stream was thinned: `missing` of the seqs from `first` on have no event any more. */
+  readonly thinned?: { readonly to: number; readonly missing: number };
+}
+
+/** How many events of a stream are kept after `seq`; exact but for a seq amid what was thinned. */
+export function keptAfter(status: StreamStatus, seq: number): number {
+  const { first, head, thinned } = status;
+  const after = Math.max(seq, first - 1);
+  const seqs = Math.max(0, head - after);
+  if (thinned === undefined || after >= thinned.to) return seqs;
+  return seqs - Math.round((thinned.missing * (thinned.to - after)) / (thinned.to - first + 1));
 }
 
 export interface GroupStatus {
@@ -203,5 +218,8 @@ export interface JournalStatus {
   readonly failure: HoldfastError | null;
 }
 
-/** The stream into which drops are told (invariant 5); never dropped itself. */
+/**
+ * The stream into which drops are told (invariant 5); never dropped itself. A record says that of `stream`'s seqs
+ * from `from` to `to` no more than `kept` are left; a later one that covers some of them again takes its place.
+ */
 export const gapsStream = "_gaps";

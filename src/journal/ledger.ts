@@ -23,6 +23,10 @@ export interface StreamRecord {
   /** Bytes stored since the stream began, and how many of those were trimmed. */
   total: number;
   trimmed: number;
+  /** Up to here chunks were thinned (thinning.ts); 0: none. */
+  thinned: number;
+  /** How many seqs from `first` to `head` have no event any more. */
+  missing: number;
   letters: number;
   letterBytes: number;
 }
@@ -36,6 +40,12 @@ export interface ChunkRow {
   readonly at: number;
   readonly synced: number;
   readonly boot: number;
+}
+
+interface SparseSum {
+  readonly newest: bigint;
+  readonly events: bigint;
+  readonly bytes: bigint;
 }
 
 export const chunkColumns = `id & ${seqMask} AS first, last, made, total, size, at, synced, boot`;
@@ -73,6 +83,11 @@ export class Ledger {
         `SELECT ${chunkColumns} FROM chunk WHERE id >= ? AND id < ? ORDER BY id ${order} LIMIT 1`,
       );
     const [oldest, newest] = [ends("ASC"), ends("DESC")];
+    const sparse = this.#db.prepare<[bigint, bigint], SparseSum>(
+      `SELECT coalesce(max(id), 0) AS newest, coalesce(sum(count), 0) AS events, coalesce(sum(size), 0) AS bytes
+        FROM sparse WHERE id >= ? AND id < ?`,
+    );
+    sparse.safeIntegers(true);
     const letters = this.#db.prepare(
       `SELECT count(*) AS letters, coalesce(sum(${letterSize}), 0) AS bytes FROM dead_letter WHERE stream = ?`,
     );
@@ -89,16 +104,29 @@ export class Ledger {
       const dead = letters.get(row.name) as { letters: number; bytes: number };
       const head = last?.last ?? row.head;
       const total = last?.total ?? row.total;
-      this.#streams.set(row.name, {
+      const record: StreamRecord = {
         id: row.id,
         name: row.name,
         first: first?.first ?? head + 1,
         head,
         total,
         trimmed: first === undefined ? total : first.total - first.size,
+        thinned: 0,
+        missing: 0,
         letters: dead.letters,
         letterBytes: dead.bytes,
-      });
+      };
+      const thinned = sparse.get(...range) as SparseSum;
+      if (thinned.newest > 0n) {
+        // Behind what was thinned the totals count on; of that itself the table says what is left.
+        const dense = oldest.get(thinned.newest + 1n, range[1]);
+        const denseFirst = dense?.first ?? head + 1;
+        record.thinned = denseFirst - 1;
+        record.missing = denseFirst - record.first - Number(thinned.events);
+        record.trimmed =
+          (dense === undefined ? total : dense.total - dense.size) - Number(thinned.bytes);
+      }
+      this.#streams.set(row.name, record);
       this.made = Math.max(this.made, last?.made ?? 0);
     }
     for (const { group_name, stream, seq, mark } of this.#db
@@ -132,7 +160,8 @@ export class Ledger {
   #make(name: string): StreamRecord {
     const result = this.#db.prepare("INSERT INTO stream (name) VALUES (?)").run(name);
     const id = Number(result.lastInsertRowid);
-    return { id, name, first: 1, head: 0, total: 0, trimmed: 0, letters: 0, letterBytes: 0 };
+    const counts = { total: 0, trimmed: 0, thinned: 0, missing: 0, letters: 0, letterBytes: 0 };
+    return { id, name, first: 1, head: 0, ...counts };
   }
 
   known(name: string): StreamRecord | undefined {
@@ -218,8 +247,9 @@ export class Ledger {
 }
 
 function statusOf(record: StreamRecord): StreamStatus {
-  const { first, head, total, trimmed, letters } = record;
-  return { first, head, bytes: total - trimmed, deadLetters: letters };
+  const { first, head, total, trimmed, thinned, missing, letters } = record;
+  const status = { first, head, bytes: total - trimmed, deadLetters: letters };
+  return missing === 0 ? status : { ...status, thinned: { to: thinned, missing } };
 }
 
 function put(

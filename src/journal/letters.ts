@@ -57,7 +57,7 @@ export class Letters {
     this.#sql.remove.run(stream, id);
     record.letters -= 1;
     record.letterBytes -= bytes;
-    this.#expired.push({ stream, from: id, to: id, reason: "dead-letter-bound" });
+    this.#expired.push({ stream, from: id, to: id, events: 1, reason: "dead-letter-bound" });
   }
 
   /** Removes a stream's, all or those named; gives back how many there were. */

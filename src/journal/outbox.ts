@@ -13,8 +13,9 @@ import type {
   UnitOutcome,
 } from "./journal.ts";
 import { Pack } from "./pack.ts";
+import { bytesByStream } from "./intaken.ts";
 import type { Intaken, Moment, PackedUnit, Section, Turn } from "./protocol.ts";
-import { Sent, type Rest, type Unit } from "./sent.ts";
+import { Sent, type Rest, type Unit, type Waiting } from "./sent.ts";
 
 /** A turn is large enough: about 40 ms of 25,000 events a second, and 0.5 bytes to disk for each of payload. */
 const turnEvents = 1_024;
@@ -31,12 +32,42 @@ const roomRetryMs = 1_000;
 /** A cursor that may be repeated rides on the next commit, this late at the latest, ms. */
 const idleMs = 5_000;
 
+/** What one stream that may be held back has waiting, of these bounds: two turns, so that others have theirs. */
+const heldBackShare = 1 / 4;
+/** All that waits while some streams are held back, in multiples of these bounds. Kept in `hasRoom`. */
+const heldPacks = 3;
+
 const noRest = (): Rest => ({ units: [], releases: [], forgets: [], purges: [] });
 
+/** An intake on its way, or held because there was no room for it. */
 interface Held {
   readonly intake: Intaken;
-  readonly settled: readonly Settled[];
+  readonly waiting: Waiting;
   readonly quality: Turn["clock"];
+  /** Of which streams. */
+  readonly streams: ReadonlySet<string>;
+  /** Nothing of a turn happened: nobody else may go on meanwhile. */
+  readonly isWhole: boolean;
+}
+
+/** Each stream's own order stays: what is held of it was there first. */
+function joined(first: Held, then: Held): Held {
+  const [a, b] = [first.intake, then.intake];
+  return {
+    intake: {
+      sections: [...a.sections, ...b.sections],
+      letters: [...a.letters, ...b.letters],
+      packets: [...a.packets, ...b.packets],
+    },
+    waiting: {
+      settled: [...first.waiting.settled, ...then.waiting.settled],
+      settledOf: [...first.waiting.settledOf, ...then.waiting.settledOf],
+    },
+    // The first is the least: quality only grows.
+    quality: first.quality,
+    streams: new Set([...first.streams, ...then.streams]),
+    isWhole: false,
+  };
 }
 
 function forgetful(intake: Intaken, sources: ReadonlySet<string>): Intaken {
@@ -78,6 +109,7 @@ export class Outbox {
   #pack: Pack;
   #rest = noRest();
   #held: Held | null = null;
+  #heldBytes = 0;
   #isBack = false;
   #dueMs = Number.POSITIVE_INFINITY;
   #lastTurnMs = 0;
@@ -85,8 +117,17 @@ export class Outbox {
   #onItsWay: Sent | null = null;
   #ended: Error | null = null;
 
-  constructor(clock: Clock, lingerMs: (stream: string) => number, maxBytes: number) {
+  readonly #isHeldBack: (stream: string) => boolean;
+
+  /** `isHeldBack`: the stream rejects by an option of its own, so that it may have to wait while others go on. */
+  constructor(
+    clock: Clock,
+    lingerMs: (stream: string) => number,
+    maxBytes: number,
+    isHeldBack: (stream: string) => boolean = () => false,
+  ) {
     this.#clock = clock;
+    this.#isHeldBack = isHeldBack;
     this.#bytesMax = Math.min(waitingBytesMax, maxBytes * waitingShare);
     this.#lingerMs = lingerMs;
     this.#pack = new Pack(clock);
@@ -94,18 +135,18 @@ export class Outbox {
 
   append(stream: string, event: NewEvent, settled: Settled, packet?: PacketIdentifier): void {
     if (this.#pack.add(stream, event)) this.#dueIn(this.#lingerMs(stream));
-    this.#taken(settled, packet);
+    this.#taken(stream, settled, packet);
   }
 
   appendLetter(letter: NewDeadLetter, settled: Settled, packet?: PacketIdentifier): void {
     this.#pack.addLetter(letter);
     this.#dueIn(this.#lingerMs(letter.stream));
-    this.#taken(settled, packet);
+    this.#taken(letter.stream, settled, packet);
   }
 
-  #taken(settled: Settled, packet: PacketIdentifier | undefined): void {
-    this.#pack.settled.push(settled);
-    if (packet !== undefined) this.#pack.addPacket(packet);
+  #taken(stream: string, settled: Settled, packet: PacketIdentifier | undefined): void {
+    this.#pack.tell(stream, settled);
+    if (packet !== undefined) this.#pack.addPacket(packet, stream);
     if (
       this.#pack.count >= turnEvents ||
       this.#pack.bytes >= Math.min(turnBytes, this.#bytesMax / 2)
@@ -113,14 +154,42 @@ export class Outbox {
       this.#dueMs = 0;
   }
 
-  get hasRoom(): boolean {
+  /** For events of some stream. */
+  get hasRoomForSome(): boolean {
     const { count, bytes } = this.#pack;
-    return this.#held === null && count < waitingEventsMax && bytes < this.#bytesMax;
+    const isBelow = count < waitingEventsMax && bytes < this.#bytesMax;
+    return isBelow && this.#held?.isWhole !== true;
   }
 
-  /** The intake found no room and waits; the rest goes on. */
+  /** For events of this stream, or of any. */
+  hasRoom(stream?: string): boolean {
+    const { count, bytes } = this.#pack;
+    if (!this.hasRoomForSome) return false;
+    if (stream !== undefined && this.#isHeldBack(stream)) {
+      const own = this.#pack.shareOf(stream);
+      if (own.count >= waitingEventsMax * heldBackShare) return false;
+      if (own.bytes >= this.#bytesMax * heldBackShare) return false;
+    }
+    if (this.#held === null) return true;
+    if (stream === undefined || this.#held.streams.has(stream)) return false;
+    return (
+      this.#heldBytes + bytes < this.#bytesMax * heldPacks &&
+      this.#heldCount() + count < waitingEventsMax * heldPacks
+    );
+  }
+
+  #heldCount(): number {
+    return this.#held?.waiting.settled.length ?? 0;
+  }
+
+  /** An intake, or that of some streams, found no room and waits; the rest goes on. */
   get isHeld(): boolean {
     return this.#held !== null;
+  }
+
+  /** The streams whose events found no room. */
+  get heldStreams(): readonly string[] {
+    return [...(this.#held?.streams ?? [])];
   }
 
   get hasWork(): boolean {
@@ -206,7 +275,8 @@ export class Outbox {
 
   take(now: Moment): Sent {
     const { units, releases, forgets, purges } = this.#rest;
-    const first = this.#held ?? this.#packed(now);
+    const held = this.#held;
+    const first = held?.isWhole === true ? held : this.#joined(held, now);
     this.#held = null;
     this.#isBack = false;
     const turn: Turn = {
@@ -218,7 +288,7 @@ export class Outbox {
       now,
       clock: first.quality,
     };
-    const sent = new Sent(turn, first.settled, this.#rest);
+    const sent = new Sent(turn, first.waiting, this.#rest);
     this.#rest = noRest();
     this.#onItsWay = sent;
     this.#lastTurnMs = now.monotonicMs;
@@ -227,22 +297,37 @@ export class Outbox {
     return sent;
   }
 
-  #packed(now: Moment): Held {
+  #joined(held: Held | null, now: Moment): Held {
     const pack = this.#pack;
     this.#pack = new Pack(this.#clock);
-    return { intake: pack.finish(), settled: pack.settled, quality: pack.quality ?? now.clock };
+    const packed: Held = {
+      intake: pack.finish(),
+      waiting: pack,
+      quality: pack.quality ?? now.clock,
+      streams: new Set(pack.settledOf),
+      isWhole: false,
+    };
+    return held === null ? packed : joined(held, packed);
   }
 
-  /** The intake found no room: it goes first when there is some. */
-  hold(sent: Sent, intake: Intaken): void {
-    this.#held = {
-      intake: forgetful(intake, sent.forgotten),
-      settled: sent.settled,
-      quality: sent.turn.clock,
-    };
+  /** What of the intake found no room goes first when there is some; `waiting`: who waits for it. */
+  hold(sent: Sent, intake: Intaken, waiting: Waiting): void {
+    this.#keep(sent, intake, waiting, false);
     const { units, releases, forgets, purges } = this.#rest;
     const others = units.length + releases.length + forgets.length + purges.length;
-    this.#dueMs = others > 0 ? 0 : Number.POSITIVE_INFINITY;
+    if (others > 0) this.#dueMs = 0;
+  }
+
+  #keep(sent: Sent, intake: Intaken, waiting: Waiting, isWhole: boolean): void {
+    const bytes = bytesByStream(intake);
+    this.#heldBytes = [...bytes.values()].reduce((sum, each) => sum + each, 0);
+    this.#held = {
+      intake: forgetful(intake, sent.forgotten),
+      waiting,
+      quality: sent.turn.clock,
+      streams: new Set(bytes.keys()),
+      isWhole,
+    };
   }
 
   /** These units found no room: they go first when there is some. */
@@ -267,11 +352,7 @@ export class Outbox {
       forgets: [...rest.forgets, ...this.#rest.forgets],
       purges: [...rest.purges, ...this.#rest.purges],
     };
-    this.#held = {
-      intake: forgetful(turn.intake, sent.forgotten),
-      settled: sent.settled,
-      quality: turn.clock,
-    };
+    this.#keep(sent, turn.intake, sent.waiting, true);
     this.#isBack = true;
     this.#dueMs = 0;
   }

@@ -4,12 +4,21 @@ import type { Clock } from "../core/clock.ts";
 import type { ClockQuality, NewEvent } from "../core/event.ts";
 import { SectionEncoder } from "./section.ts";
 import type { NewDeadLetter, PacketIdentifier, Settled } from "./journal.ts";
-import type { Intaken, Section } from "./protocol.ts";
+import type { Intaken, IntakenPacket, Section } from "./protocol.ts";
+
+/** What of one stream a pack holds. */
+interface Share {
+  count: number;
+  bytes: number;
+}
 
 interface Open {
   readonly encoder: SectionEncoder;
   readonly clock: ClockQuality;
+  readonly share: Share;
 }
+
+const noShare: Readonly<Share> = { count: 0, bytes: 0 };
 
 /** One pack becomes one intake of one turn. */
 export class Pack {
@@ -17,9 +26,11 @@ export class Pack {
   readonly #open = new Map<string, Open>();
   readonly #finished: Section[] = [];
   readonly #letters: NewDeadLetter[] = [];
-  #packets: PacketIdentifier[] = [];
+  #packets: IntakenPacket[] = [];
   /** In the order of the calls, events and dead letters alike. */
   readonly settled: Settled[] = [];
+  /** The stream of each of these. */
+  readonly settledOf: string[] = [];
   /** Events and dead letters. */
   count = 0;
   bytes = 0;
@@ -39,15 +50,30 @@ export class Pack {
       // After a time sync a new section has bases of its own, so that each can be put right by itself.
       if (open !== undefined) this.#finished.push({ stream, bytes: open.encoder.finish() });
       const encoder = new SectionEncoder(event.receivedAt, this.#clock.monotonicMs());
-      open = { encoder, clock };
+      open = { encoder, clock, share: open?.share ?? { count: 0, bytes: 0 } };
       this.#open.set(stream, open);
     }
     this.quality ??= clock;
     const before = open.encoder.bytes;
     open.encoder.add(event);
-    this.bytes += open.encoder.bytes - before;
+    const { share } = open;
+    const bytes = open.encoder.bytes - before;
+    share.bytes += bytes;
+    share.count += 1;
+    this.bytes += bytes;
     this.count += 1;
     return isFirst;
+  }
+
+  /** What it holds of one stream's events. */
+  shareOf(stream: string): Readonly<Share> {
+    return this.#open.get(stream)?.share ?? noShare;
+  }
+
+  /** Whom to tell when the last event or letter that was added, one of `stream`, is on disk. */
+  tell(stream: string, settled: Settled): void {
+    this.settled.push(settled);
+    this.settledOf.push(stream);
   }
 
   addLetter(letter: NewDeadLetter): void {
@@ -59,8 +85,8 @@ export class Pack {
     this.count += 1;
   }
 
-  addPacket(packet: PacketIdentifier): void {
-    this.#packets.push(packet);
+  addPacket(packet: PacketIdentifier, stream: string): void {
+    this.#packets.push({ ...packet, stream });
   }
 
   /** The source's session is gone: what it sent stays, its identifiers are free. */

@@ -57,11 +57,16 @@ export interface Section {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** What sources handed over: may have to wait for room, as a whole. */
+/** What sources handed over: may have to wait for room, stream by stream. */
 export interface Intaken {
   readonly sections: readonly Section[];
   readonly letters: readonly NewDeadLetter[];
-  readonly packets: readonly PacketIdentifier[];
+  readonly packets: readonly IntakenPacket[];
+}
+
+/** With the stream of its event, beside which it becomes durable. */
+export interface IntakenPacket extends PacketIdentifier {
+  readonly stream: string;
 }
 
 /** A unit of work whose emitted events are packed. */

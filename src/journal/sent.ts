@@ -19,17 +19,23 @@ export interface Rest {
   forgets: Forget[];
   purges: Purge[];
 }
+
+/** Whom to tell that an event or dead letter is on disk, in the order of the calls, and of which stream it was. */
+export interface Waiting {
+  readonly settled: readonly Settled[];
+  readonly settledOf: readonly string[];
+}
+
 export class Sent {
   readonly turn: Turn;
-  readonly settled: readonly Settled[];
+  readonly waiting: Waiting;
   readonly rest: Rest;
   /** Sources whose session ended meanwhile. */
   readonly forgotten = new Set<string>();
-  #isIntakeSettled = false;
 
-  constructor(turn: Turn, settled: readonly Settled[], rest: Rest) {
+  constructor(turn: Turn, waiting: Waiting, rest: Rest) {
     this.turn = turn;
-    this.settled = settled;
+    this.waiting = waiting;
     this.rest = rest;
   }
 
@@ -41,10 +47,16 @@ export class Sent {
     return sections.map(({ bytes }) => bytes.buffer);
   }
 
-  settleIntake(): void {
-    if (this.#isIntakeSettled) return;
-    this.#isIntakeSettled = true;
-    for (const settled of this.settled) settled();
+  /** Who is to be told, and who waits on: those whose stream is among the `refused`. */
+  divided(refused: ReadonlySet<string>): { told: readonly Settled[]; waiting: Waiting } {
+    const { settled, settledOf } = this.waiting;
+    const nobody = { settled: [], settledOf: [] };
+    if (refused.size === 0) return { told: settled, waiting: nobody };
+    const isHeld = (_: unknown, index: number): boolean => refused.has(settledOf[index] ?? "");
+    return {
+      told: settled.filter((_, index) => !isHeld(_, index)),
+      waiting: { settled: settled.filter(isHeld), settledOf: settledOf.filter(isHeld) },
+    };
   }
 
   /** Gives back the units that must wait. */

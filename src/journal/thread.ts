@@ -24,6 +24,7 @@ import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { NewEvent, StoredEvent } from "../core/event.ts";
 import { Channel } from "./channel.ts";
+import { bytesByStream } from "./intaken.ts";
 import { decodeSections } from "./section.ts";
 import type * as contract from "./journal.ts";
 import type { JournalSettings } from "./options.ts";
@@ -87,6 +88,7 @@ class JournalThread implements contract.Journal {
       clock,
       (stream) => setup.streams.get(stream)?.lingerMs ?? setup.settings.linger,
       setup.settings.maxBytes,
+      (stream) => setup.streams.get(stream)?.whenFull === "reject",
     );
     const { maxBytes, onFull } = setup.settings;
     const folder = dirname(resolve(setup.path));
@@ -166,8 +168,8 @@ class JournalThread implements contract.Journal {
     this.#afterIntake();
   }
 
-  hasRoom(): boolean {
-    const room = this.#outbox.hasRoom;
+  hasRoom(stream?: string): boolean {
+    const room = this.#outbox.hasRoom(stream);
     if (!room) this.#hadRoom = false;
     return room;
   }
@@ -320,12 +322,15 @@ class JournalThread implements contract.Journal {
   #turnDone(sent: Sent, result: Extract<TurnResult, { kind: "done" }>): void {
     this.#failures = 0;
     this.#overview.committed(result);
-    if (result.refusedIntake === null) sent.settleIntake();
-    else {
-      this.#outbox.hold(sent, result.refusedIntake);
+    for (const { stream } of result.dropped) this.#recent.forget(stream);
+    const refused = new Set(result.refusedIntake && bytesByStream(result.refusedIntake).keys());
+    const { told, waiting: unsettled } = sent.divided(refused);
+    if (result.refusedIntake !== null) {
+      this.#outbox.hold(sent, result.refusedIntake, unsettled);
       this.#waitUntilMs = 0;
       this.#timer?.cancel();
     }
+    for (const settled of told) settled();
     const waiting = sent.settleRest(result);
     this.#outbox.keepWaiting(waiting, result.units.length - waiting.length);
     this.#trouble.done(result.disk, this.#outbox.isHeld, this.#overview.damage);
@@ -334,7 +339,7 @@ class JournalThread implements contract.Journal {
         for (const listener of this.#appendedListeners) listener(stream, status.head);
       }
     }
-    if (!this.#hadRoom && this.#outbox.hasRoom) {
+    if (!this.#hadRoom && this.#outbox.hasRoomForSome) {
       this.#hadRoom = true;
       for (const listener of this.#roomListeners) listener();
     }

@@ -17,21 +17,13 @@ import { countOf, SectionEncoder } from "./section.ts";
 import { gapsStream } from "./journal.ts";
 import { chunkId, type Ledger, type Ordinals } from "./ledger.ts";
 import type { Letters } from "./letters.ts";
-import type {
-  Dropped,
-  Intaken,
-  Moment,
-  PackedUnit,
-  Turn,
-  TurnResult,
-  UnitResult,
-} from "./protocol.ts";
+import type { Intaken, Moment, PackedUnit, Turn, TurnResult, UnitResult } from "./protocol.ts";
+import type { Gap } from "./gaps.ts";
+import { bytesByStream, divided, intakeBytes, rowOverheadBytes } from "./intaken.ts";
 import type { Retention } from "./retention.ts";
 import type { DiskRoom } from "./disk-room.ts";
 import { isFull, type Db } from "./sqlite.ts";
 
-/** Keys, names and reasons beside a row's bytes, about. */
-const rowOverheadBytes = 256;
 /** A cursor's row, and those of a few retries and keys of state: a page each. */
 const unitPagesBytes = 4 * 4096;
 /** The streams' quotas are looked at this often, ms. */
@@ -103,8 +95,12 @@ export class TurnWriter {
       for (const source of turn.forgets) this.#sql.forgetPackets.run(source);
       const purged = turn.purges.map(({ stream, ids }) => this.#letters.purge(stream, ids));
       const units = this.#units(turn.units, what === "freeing", now);
-      const isTaken = what === "all" && this.#intake(turn.intake, now);
-      for (const gap of this.#retention.sealGaps(now)) this.#emitGap(gap, now);
+      const refused = what === "all" ? this.#intake(turn.intake, now) : turn.intake;
+      for (const gap of this.#retention.takeDueGaps(now)) this.#emitGap(gap, now);
+      const touched = this.#writeChunks(now, turn.clock);
+      for (const stream of touched) this.#retention.enforceBytes(stream, now);
+      // What that has sealed is told in this transaction, or never.
+      for (const gap of this.#retention.takeDueGaps(now)) this.#emitGap(gap, now);
       this.#writeChunks(now, turn.clock);
       const commits = (this.#sql.changes.get() as number) > changesBefore ? 1 : 0;
       const figures = { ...this.#ledger.changes(), usedBytes: this.#retention.usedBytes() };
@@ -112,7 +108,7 @@ export class TurnWriter {
       this.#ledger.keep();
       return {
         kind: "done",
-        refusedIntake: isTaken || isEmpty(turn.intake) ? null : turn.intake,
+        refusedIntake: isEmpty(refused) ? null : refused,
         units,
         purged,
         dropped: [...this.#retention.takeDropped(), ...this.#letters.takeExpired()],
@@ -134,15 +130,16 @@ export class TurnWriter {
     }
   }
 
-  #intake(intake: Intaken, now: Moment): boolean {
-    if (isEmpty(intake)) return true;
-    if (!this.#retention.makeRoom(intakeBytes(intake), now, "intake")) return false;
-    for (const { stream, bytes: section } of intake.sections) this.#add(stream, section);
-    for (const letter of intake.letters) this.#letters.put(letter);
-    for (const { source, id, digest } of intake.packets) {
+  /** Takes what there is room for, stream by stream; gives back the rest. */
+  #intake(intake: Intaken, now: Moment): Intaken {
+    const refused = this.#retention.refuse(bytesByStream(intake), now);
+    const { taken, held } = divided(intake, refused);
+    for (const { stream, bytes: section } of taken.sections) this.#add(stream, section);
+    for (const letter of taken.letters) this.#letters.put(letter);
+    for (const { source, id, digest } of taken.packets) {
       this.#sql.putPacket.run(source, id, digest ?? null);
     }
-    return true;
+    return held;
   }
 
   /**
@@ -152,11 +149,15 @@ export class TurnWriter {
    */
   #units(units: readonly PackedUnit[], freeingOnly: boolean, now: Moment): UnitResult[] {
     const wanted = units.reduce((sum, unit) => sum + bytesOf(unit), 0);
-    let room = freeingOnly || wanted === 0 ? 0 : this.#retention.roomForUnits(wanted, now);
+    const into = units.flatMap(({ sections }) => sections.map(({ stream }) => stream));
+    let room = freeingOnly || wanted === 0 ? 0 : this.#retention.roomForUnits(wanted, into, now);
     const waiting = new Set<string>();
     const results = units.map((unit) => {
       const bytes = bytesOf(unit);
-      if (waiting.has(unit.group) || (bytes > 0 && room <= 0)) {
+      const mayGrow = unit.sections.every(({ stream, bytes: { length } }) =>
+        this.#retention.mayGrow(stream, length, now),
+      );
+      if (waiting.has(unit.group) || (bytes > 0 && room <= 0) || !mayGrow) {
         waiting.add(unit.group);
         return { waits: unit };
       }
@@ -164,7 +165,7 @@ export class TurnWriter {
       return this.#unit(unit);
     });
     // The cursors that have just moved may have set something free.
-    if (waiting.size > 0) this.#retention.roomForUnits(wanted, now);
+    if (waiting.size > 0) this.#retention.roomForUnits(wanted, into, now);
     return results;
   }
 
@@ -223,15 +224,14 @@ export class TurnWriter {
     for (const letter of unit.deadLetters ?? []) this.#letters.put(letter);
   }
 
-  #emitGap(gap: Dropped, now: Moment): void {
+  #emitGap(gap: Gap, now: Moment): void {
     const encoder = new SectionEncoder(now.wallMs, now.monotonicMs);
-    const record = { stream: gap.stream, from: gap.from, to: gap.to, kept: 0, reason: gap.reason };
     encoder.add({
       key: gap.stream,
       time: now.wallMs,
       receivedAt: now.wallMs,
       headers: noHeaders,
-      payload: Buffer.from(JSON.stringify(record)),
+      payload: Buffer.from(JSON.stringify(gap)),
     });
     this.#add(gapsStream, encoder.finish());
   }
@@ -242,7 +242,8 @@ export class TurnWriter {
     else sections.push(section);
   }
 
-  #writeChunks(now: Moment, clock: ClockQuality): void {
+  /** Gives back the streams that were touched. */
+  #writeChunks(now: Moment, clock: ClockQuality): readonly string[] {
     const { epoch, boot } = this.#ordinals;
     if (this.#sections.size > 0) this.#ledger.made += 1;
     const chunks = [...this.#sections].flatMap(([name, sections]) =>
@@ -266,7 +267,12 @@ export class TurnWriter {
         boot,
         body,
       });
+      const rawBytes = sections.reduce((sum, section) => sum + section.length, 0);
+      this.#retention.wrote(name, rawBytes, body.length);
     }
+    const touched = [...this.#sections.keys()];
+    this.#sections = new Map();
+    return touched;
   }
 
   /**
@@ -311,11 +317,6 @@ function bytesIn({ intake, units }: Turn, what: "all" | "units" | "freeing"): nu
   return what === "all" ? brought + intakeBytes(intake) : brought;
 }
 
-function intakeBytes({ sections, letters }: Intaken): number {
-  const bytes = sections.reduce((sum, section) => sum + section.bytes.length, 0);
-  return letters.reduce((sum, letter) => sum + letter.payload.length + rowOverheadBytes, bytes);
-}
-
 function isEmpty(intake: Intaken): boolean {
   return intake.sections.length + intake.letters.length + intake.packets.length === 0;
 }
@@ -333,9 +334,7 @@ function statements(db: Db) {
         @epoch, @clock, @key, @time, @receivedAt, @headers, @payload)`,
     ),
     deleteRetry: db.prepare("DELETE FROM retry WHERE group_name = ? AND stream = ? AND seq = ?"),
-    putPacket: db.prepare(
-      "INSERT OR REPLACE INTO packet_id (source, id, digest) VALUES (?, ?, ?)",
-    ),
+    putPacket: db.prepare("INSERT OR REPLACE INTO packet_id (source, id, digest) VALUES (?, ?, ?)"),
     releasePacket: db.prepare("DELETE FROM packet_id WHERE source = ? AND id = ?"),
     forgetPackets: db.prepare("DELETE FROM packet_id WHERE source = ?"),
     changes: db.prepare("SELECT total_changes()").pluck(),
