@@ -9,11 +9,10 @@ import {
   type JournalStatus,
   type StreamStatus,
 } from "./journal.ts";
+import { Losses } from "./losses.ts";
 import type { Damage, TurnResult, WorkerFigures } from "./protocol.ts";
 
 const emptyStream: StreamStatus = { first: 1, head: 0, bytes: 0, deadLetters: 0 };
-/** Drops of one stream and reason are logged this often, ms; the metric counts each. */
-const tellEveryMs = 60_000;
 /** Damaged ranges that are named; more are only counted. */
 const damagesMax = 100;
 
@@ -26,10 +25,9 @@ export class Overview {
   readonly #damaged = new Map<string, Damage>();
   readonly #commits: Counter;
   readonly #commitSeconds: Histogram;
-  readonly #told = new Map<string, { untold: number; nextMs: number }>();
+  readonly losses: Losses;
   #identity: JournalIdentity | undefined;
   #usedBytes = 0;
-  #dropped = 0;
   #failure: HoldfastError | null = null;
   /** What is damaged, in a sentence; null: nothing that was met. */
   damage: string | null = null;
@@ -38,6 +36,7 @@ export class Overview {
   constructor(context: Context, maxBytes: number, more: () => Figures) {
     this.#context = context;
     this.#maxBytes = maxBytes;
+    this.losses = new Losses(context);
     const { metrics, health } = context;
     this.#commits = metrics.counter("holdfast_journal_commits_total", {});
     this.#commitSeconds = metrics.histogram("holdfast_journal_commit_seconds", {});
@@ -66,26 +65,7 @@ export class Overview {
       this.#commitSeconds.observe(result.commitMs / 1000);
     }
     this.#note(result.figures);
-    for (const { stream, events: count, reason } of result.dropped) {
-      this.#dropped += count;
-      this.#context.metrics
-        .counter("holdfast_journal_dropped_total", { stream, reason })
-        .add(count);
-      this.#tellDrop(stream, reason, count);
-    }
-  }
-
-  /** The first at once, then sums: a full journal drops with every commit. */
-  #tellDrop(stream: string, reason: string, count: number): void {
-    const key = `${stream}\0${reason}`;
-    const nowMs = this.#context.clock.monotonicMs();
-    const told = this.#told.get(key) ?? { untold: 0, nextMs: nowMs };
-    told.untold += count;
-    this.#told.set(key, told);
-    if (nowMs < told.nextMs) return;
-    this.#context.log.warn(`Stream ${stream} lost ${told.untold} events to ${reason}`);
-    told.untold = 0;
-    told.nextMs = nowMs + tellEveryMs;
+    this.losses.note(result.dropped);
   }
 
   failed(error: HoldfastError): void {
@@ -159,7 +139,7 @@ export class Overview {
       events: this.#events(),
       usedBytes: this.#usedBytes,
       maxBytes: this.#maxBytes,
-      dropped: this.#dropped,
+      ...this.losses.figures(),
       damagedRanges: this.#damaged.size,
       epoch: this.#identity?.epoch ?? null,
     };

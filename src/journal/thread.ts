@@ -120,7 +120,7 @@ class JournalThread implements contract.Journal {
       this.#trouble.waiting(waits.disk, waits.message),
     );
     this.#overview.opened(identity, figures);
-    this.#trouble.done(disk, false, null);
+    this.#trouble.done(disk, [], null);
     this.#scheduleUpkeep();
   }
 
@@ -333,7 +333,8 @@ class JournalThread implements contract.Journal {
     for (const settled of told) settled();
     const waiting = sent.settleRest(result);
     this.#outbox.keepWaiting(waiting, result.units.length - waiting.length);
-    this.#trouble.done(result.disk, this.#outbox.isHeld, this.#overview.damage);
+    const otherwise = this.#overview.damage ?? this.#overview.losses.sentence();
+    this.#trouble.done(result.disk, this.#outbox.heldStreams, otherwise);
     for (const [stream, status] of result.figures.streams) {
       if (this.#overview.grew(stream)) {
         for (const listener of this.#appendedListeners) listener(stream, status.head);

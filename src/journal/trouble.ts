@@ -74,12 +74,13 @@ export class JournalTrouble {
     };
   }
 
-  /** A turn went through, with its intake or (`isHeld`) without. `otherwise`: what else is not as it should be. */
-  done(disk: DiskState, isHeld: boolean, otherwise: string | null): void {
+  /** A turn went through, but for the intake of the streams `held`. `otherwise`: what else is not as it should be. */
+  done(disk: DiskState, held: readonly string[], otherwise: string | null): void {
     const { health } = this.#context;
+    const isHeld = held.length > 0;
     this.#disk = disk;
     if (disk.isFull) this.#begin("disk-full", this.#fullDisk(isHeld ? "withheld" : "fits"));
-    else if (isHeld) this.#begin("quota", this.#quota());
+    else if (isHeld) this.#begin("quota", this.#quota(held));
     else {
       this.#end();
       if (otherwise === null) health.report("ok");
@@ -109,9 +110,9 @@ export class JournalTrouble {
     this.#begin("disk-full", this.#fullDisk("unopened"), message);
   }
 
-  #quota(): string {
+  #quota(held: readonly string[]): string {
     const max = formatSize(this.#setup.maxBytes);
-    return `The journal is full (${max}): acknowledgements are withheld until a sink or processor has passed the oldest events`;
+    return `The journal (${max}) has no room for ${held.toSorted().join(", ")}: acknowledgements are withheld until a sink or processor has passed the oldest events`;
   }
 
   #fullDisk(what: "fits" | "withheld" | "nothing" | "unopened"): string {
