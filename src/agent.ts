@@ -25,6 +25,7 @@ import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
 import type { GroupDeclaration, Journal } from "./journal/journal.ts";
+import type { StreamQuota } from "./journal/protocol.ts";
 import { loadHandler } from "./processor/handler.ts";
 import { createStep } from "./processor/kinds.ts";
 import { sinkKinds } from "./sink/kinds.ts";
@@ -152,14 +153,7 @@ async function openJournal(
     device,
     board: boardSerial(),
     streams: new Map(
-      Object.entries(config.streams).map(([name, { linger, maxBytes, maxAge }]) => [
-        name,
-        {
-          ...(linger !== undefined && { lingerMs: linger }),
-          ...(maxBytes !== undefined && { maxBytes }),
-          ...(maxAge !== undefined && { maxAgeMs: maxAge }),
-        },
-      ]),
+      Object.entries(config.streams).map(([name, options]) => [name, classOf(options)]),
     ),
     onFatal: setup.onFatal,
     ...(setup.journalFault !== undefined && { fault: setup.journalFault }),
@@ -175,6 +169,19 @@ async function openJournal(
   stack.defer(() => disk.stop());
   await disk.start();
   return journal;
+}
+
+/** What the journal is told of a stream. */
+function classOf(options: Config["streams"][string]): StreamQuota & { readonly lingerMs?: number } {
+  const { linger, maxBytes, maxAge, priority, whenFull, thin } = options;
+  return {
+    priority,
+    ...(linger !== undefined && { lingerMs: linger }),
+    ...(maxBytes !== undefined && { maxBytes }),
+    ...(maxAge !== undefined && { maxAgeMs: maxAge }),
+    ...(whenFull !== undefined && { whenFull }),
+    ...(thin !== undefined && { thinMs: thin }),
+  };
 }
 
 function groupsOf(config: Config): GroupDeclaration[] {

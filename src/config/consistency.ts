@@ -6,6 +6,7 @@
  */
 import { nearestName } from "../core/nearest.ts";
 import { checkAddresses } from "./addresses.ts";
+import { checkClasses } from "./classes.ts";
 import { configOptions } from "./config.ts";
 import {
   entriesOf,
@@ -32,6 +33,7 @@ export function checkConsistency(value: unknown): Finding[] {
     ...checkLoops(value),
     ...checkOrigins(value),
     ...checkFormats(value),
+    ...checkClasses(value),
     ...checkAddresses(value),
   ];
 }

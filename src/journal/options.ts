@@ -28,7 +28,7 @@ export const journalOptions = group(
       default: "30d",
     }),
     onFull: oneOf(["drop-oldest", "reject"], {
-      doc: "When full: drop-oldest (counted and told in _gaps) or reject (withhold acknowledgements)",
+      doc: "When full: drop-oldest (counted and told in _gaps) or reject (withhold acknowledgements); a stream's whenFull goes before",
       default: "drop-oldest",
     }),
   },

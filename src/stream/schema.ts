@@ -10,6 +10,7 @@ import {
   checked,
   duration,
   group,
+  integer,
   mapOf,
   oneOf,
   optional,
@@ -49,8 +50,26 @@ export const streamOptions = group(
     ),
     maxAge: optional(
       duration({
-        doc: "What every group has passed is kept this long for replay; left out: the journal's",
+        doc: "Its events' time to live: older ones go, passed or not, told in _gaps; left out: the journal's, for replay alone",
         example: "7d",
+      }),
+    ),
+    priority: integer({
+      doc: "When the journal is full the lowest priority gives way first, and never for the events of a lower one",
+      default: 5,
+      max: 9,
+    }),
+    whenFull: optional(
+      oneOf(["drop-oldest", "reject", "thin"], {
+        doc: "What gives way when the journal or the stream's maxBytes is full: drop-oldest, reject (hold back its sources alone) or thin (keep one event of each key for each interval); left out: the journal's onFull",
+        example: "thin",
+      }),
+    ),
+    thin: optional(
+      duration({
+        doc: "The interval of whenFull: thin",
+        example: "1m",
+        min: "1s",
       }),
     ),
     key: optional(

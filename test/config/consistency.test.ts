@@ -62,6 +62,17 @@ test("checkConsistency() finds rules for JSON in a stream that is none", () => {
   ]);
 });
 
+test("checkConsistency() asks for the interval of thin, and finds one that nothing uses", () => {
+  const told = problemsOf(
+    `${least}streams:\n  a:\n    whenFull: thin\n  b:\n    thin: 1m\n  c: { whenFull: reject, thin: 1m }\n  d: { whenFull: thin, thin: 1m }\n`,
+  );
+  assert.deepEqual(told, [
+    "agent.yaml:3:3 streams.a.thin: missing, allowed: the interval of which one event of each key stays, such as 1m",
+    "agent.yaml:6:5 streams.b.thin: found without whenFull, allowed: with whenFull: thin",
+    'agent.yaml:7:26 streams.c.thin: found beside whenFull "reject", allowed: with whenFull: thin',
+  ]);
+});
+
 test("checkConsistency() finds two parts that listen on one address", () => {
   const clash = /^agent\.yaml:\d+:\d+ (\S+): found "(\S+)", allowed: another address than (\S+)$/;
   const parts = (text: string): string[] => clash.exec(problemsOf(text).join("\n"))?.slice(1) ?? [];
