@@ -1,6 +1,6 @@
 /** What a group has not passed yet, known without asking the disk: how many events, and how old the oldest is. */
 import type { Context } from "../core/context.ts";
-import type { Journal } from "../journal/journal.ts";
+import { keptAfter, type Journal } from "../journal/journal.ts";
 
 export class Backlog {
   readonly #context: Context;
@@ -10,6 +10,8 @@ export class Backlog {
   /** Receipt of the oldest event that waits, or of the one before it: never too young. */
   readonly #oldestAt = new Map<string, number>();
 
+  #journal: Pick<Journal, "status"> | undefined;
+
   constructor(context: Context, streams: readonly string[]) {
     this.#context = context;
     this.#streams = streams;
@@ -17,6 +19,7 @@ export class Backlog {
 
   /** Follows the journal; `wake` is called when a stream of ours has grown. Gives back what ends that. */
   follow(journal: Pick<Journal, "onAppended" | "status">, wake: () => void): () => void {
+    this.#journal = journal;
     const { streams } = journal.status();
     for (const stream of this.#streams) this.grow(stream, streams.get(stream)?.head ?? 0);
     return journal.onAppended((stream, head) => {
@@ -42,8 +45,15 @@ export class Backlog {
     return this.#heads.get(stream) ?? 0;
   }
 
+  /** Seqs, whether or not their events are still there. */
   lag(stream: string): number {
     return Math.max(0, this.head(stream) - (this.#passed.get(stream) ?? 0));
+  }
+
+  /** Events that are still there. */
+  kept(stream: string): number {
+    const status = this.#journal?.status().streams.get(stream);
+    return status === undefined ? 0 : keptAfter(status, this.#passed.get(stream) ?? 0);
   }
 
   total(): number {
@@ -66,7 +76,7 @@ export class Backlog {
     }));
     const oldest = metrics.gauge("holdfast_sink_oldest_unsent_seconds", { sink: name });
     metrics.onScrape(() => {
-      for (const { stream, gauge } of lags) gauge.set(this.lag(stream));
+      for (const { stream, gauge } of lags) gauge.set(this.kept(stream));
       oldest.set(this.oldestSeconds());
     });
   }

@@ -29,6 +29,7 @@ import type { Journal } from "../journal/journal.ts";
 import type { SendResult, Sink } from "../sink/sink.ts";
 import { Backlog } from "./backlog.ts";
 import { deadLetterOf } from "./dead-letter.ts";
+import { holesIn, PassedOver } from "./passed-over.ts";
 import { Progress } from "./progress.ts";
 import { ReadAhead, type Ahead } from "./read-ahead.ts";
 import { Trouble } from "./trouble.ts";
@@ -69,6 +70,7 @@ class DeliveryLoop implements Delivery {
   readonly #backlog: Backlog;
   readonly #reader: ReadAhead;
   readonly #progress: Progress;
+  readonly #passedOver: PassedOver;
   readonly #stopping = new AbortController();
   readonly #aborting = new AbortController();
   #wake = Promise.withResolvers<void>();
@@ -83,6 +85,10 @@ class DeliveryLoop implements Delivery {
     this.#parts = parts;
     const { context, journal, sink, streams } = parts;
     this.#backlog = new Backlog(context, streams);
+    this.#passedOver = new PassedOver(
+      context,
+      (stream) => `Events of stream ${stream} were dropped before ${context.name} had them`,
+    );
     this.#reader = new ReadAhead(journal, this.#backlog, streams);
     this.#progress = new Progress({
       context,
@@ -104,7 +110,7 @@ class DeliveryLoop implements Delivery {
   }
 
   lag(): ReadonlyMap<string, number> {
-    return new Map(this.#parts.streams.map((stream) => [stream, this.#backlog.lag(stream)]));
+    return new Map(this.#parts.streams.map((stream) => [stream, this.#backlog.kept(stream)]));
   }
 
   async #stop(graceMs: number): Promise<void> {
@@ -123,13 +129,13 @@ class DeliveryLoop implements Delivery {
   }
 
   async #run(): Promise<void> {
-    const { context, journal, sink } = this.#parts;
+    const { context, journal, sink, streams } = this.#parts;
     const unfollow = this.#backlog.follow(journal, () => this.#wake.resolve());
     this.#backlog.publish();
     const connected = context.metrics.gauge("holdfast_sink_connected", { sink: context.name });
     connected.set(0);
     context.health.figures(() => ({
-      waiting: this.#backlog.total(),
+      waiting: streams.reduce((sum, stream) => sum + this.#backlog.kept(stream), 0),
       oldestUnsentSeconds: Math.round(this.#backlog.oldestSeconds()),
     }));
     sink.onLost?.((error) => {
@@ -226,6 +232,9 @@ class DeliveryLoop implements Delivery {
       const event = events[index] as StoredEvent;
       return deadLetterOf("sink", context.name, stream, event.seq, event, error, 1, now, now);
     });
+    const holes = holesIn(events);
+    this.#passedOver.say(stream, events[0]?.seq ?? seq, seq, holes);
+    this.#count("trimmed", holes);
     this.#count("delivered", events.length - letters.length);
     this.#count("refused", letters.length);
     this.#backlog.pass(stream, seq, receivedAt);
@@ -233,12 +242,8 @@ class DeliveryLoop implements Delivery {
   }
 
   async #passTrimmed(stream: string, trimmedTo: number): Promise<void> {
-    const { context } = this.#parts;
     const { seq } = this.#progress.confirmed(stream);
-    context.log.warn(`Events of stream ${stream} were dropped before ${context.name} had them`, {
-      from: seq + 1,
-      to: trimmedTo,
-    });
+    this.#passedOver.say(stream, seq + 1, trimmedTo, trimmedTo - seq);
     this.#count("trimmed", trimmedTo - seq);
     this.#backlog.pass(stream, trimmedTo);
     await this.#progress.settle(stream, trimmedTo, undefined);

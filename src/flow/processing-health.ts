@@ -1,7 +1,7 @@
 /** What a processor shows of itself: its metrics, and its line in `/health`. */
 import type { Context, HealthStatus } from "../core/context.ts";
 import type { Counter, Histogram } from "../core/metrics.ts";
-import type { Journal } from "../journal/journal.ts";
+import { keptAfter, type Journal } from "../journal/journal.ts";
 import type { Policy } from "./decide.ts";
 import type { RetryRows } from "./retry-rows.ts";
 import type { Verdicts } from "./verdicts.ts";
@@ -123,8 +123,8 @@ export class ProcessingHealth {
 
   #lagOf(stream: string): number {
     const { journal, context } = this.#parts;
-    const head = journal.status().streams.get(stream)?.head ?? 0;
-    return Math.max(0, head - journal.cursor(context.name, stream).seq);
+    const status = journal.status().streams.get(stream);
+    return status === undefined ? 0 : keptAfter(status, journal.cursor(context.name, stream).seq);
   }
 
   #add(stream: string, status: string, count: number): void {

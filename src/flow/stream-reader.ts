@@ -16,6 +16,7 @@ import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
 import type { Journal } from "../journal/journal.ts";
+import { holesIn, PassedOver } from "./passed-over.ts";
 import type { StreamBackend } from "../stream/backend.ts";
 
 /** A batch stops growing here, bytes: 1 MiB parses in some 10 ms on a Pi, so that acknowledgements never wait long. */
@@ -54,6 +55,7 @@ export interface ReadyBatch {
 export class StreamReader {
   readonly stream: string;
   readonly #parts: StreamReaderParts;
+  readonly #passedOver: PassedOver;
   readonly #stopping = new AbortController();
   /** The last seq read. */
   #position = 0;
@@ -67,6 +69,10 @@ export class StreamReader {
   constructor(parts: StreamReaderParts) {
     this.#parts = parts;
     this.stream = parts.stream;
+    this.#passedOver = new PassedOver(
+      parts.context,
+      () => "Events were trimmed before the processor had read them",
+    );
   }
 
   /** Begins behind the journal's cursor. Ends when it is stopped; rejects when the journal is gone for good. */
@@ -160,11 +166,11 @@ export class StreamReader {
     const { journal, plane, group } = this.#parts;
     const after = this.#position;
     const result = await journal.read(this.stream, after, eventsMax, bytesMax);
-    if (result.first > after + 1) this.#skip(result.first - 1);
-    for (const { seq } of result.events) {
-      if (seq > this.#position + 1) this.#skip(seq - 1);
-      this.#position = seq;
-    }
+    const next = result.events[0]?.seq ?? result.first;
+    if (next > after + 1) this.#passedOver.say(this.stream, after + 1, next - 1, next - after - 1);
+    const last = result.events.at(-1)?.seq ?? 0;
+    this.#passedOver.say(this.stream, next, last, holesIn(result.events));
+    this.#position = Math.max(after, next - 1, last);
     if (this.#stopping.signal.aborted) return [];
     if (this.#position >= result.head) {
       await plane.attach(this.stream, group, this.#position);
@@ -191,15 +197,6 @@ export class StreamReader {
     if (this.#isBehind) return [];
     this.#position += found.length;
     return found;
-  }
-
-  #skip(to: number): void {
-    this.#parts.context.log.warn("Events were trimmed before the processor had read them", {
-      stream: this.stream,
-      from: this.#position + 1,
-      to,
-    });
-    this.#position = to;
   }
 
   async #pause(thrown: HoldfastError, failures: number): Promise<void> {

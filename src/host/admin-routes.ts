@@ -1,7 +1,7 @@
 /** The admin API's routes over the journal: streams, groups, dead letters. */
 import type { Context } from "../core/context.ts";
 import type { PayloadFormat } from "../core/event.ts";
-import type { Journal } from "../journal/journal.ts";
+import { keptAfter, type Journal } from "../journal/journal.ts";
 import { json, Problem, type Answer } from "./answer.ts";
 import { feedEvents } from "./event-feed.ts";
 import { deadLetterJson } from "./event-json.ts";
@@ -50,8 +50,9 @@ function streamList({ journal, formats }: AdminView): unknown[] {
   const { streams } = journal.status();
   const names = [...new Set([...formats.keys(), ...streams.keys()])].sort();
   return names.map((name) => {
-    const { first, head, bytes, deadLetters } = streams.get(name) ?? emptyStream;
-    const events = Math.max(0, head - first + 1);
+    const status = streams.get(name) ?? emptyStream;
+    const { first, head, bytes, deadLetters } = status;
+    const events = keptAfter(status, 0);
     return { name, format: formats.get(name) ?? "json", first, head, events, bytes, deadLetters };
   });
 }
@@ -109,9 +110,10 @@ export function groupsRoute({ journal }: AdminView, rates: Rates): Route {
     handle() {
       const { groups, streams } = journal.status();
       const rows = groups.map(({ group, stream, cursor }) => {
-        const { first, head } = streams.get(stream) ?? emptyStream;
+        const status = streams.get(stream) ?? emptyStream;
+        const { head } = status;
         // What was trimmed before the group came to it is no longer before it.
-        const lag = Math.max(0, head - Math.max(cursor, first - 1));
+        const lag = keptAfter(status, cursor);
         return {
           group,
           stream,

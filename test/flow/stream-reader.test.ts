@@ -127,6 +127,22 @@ test("take() passes over what was trimmed, also when nothing is left to read", a
   await reading;
 });
 
+test("take() goes over what was thinned, and says so once", async () => {
+  const bench = new Bench();
+  bench.add(40);
+  bench.journal.disk.thin("in", 35, 5);
+  const reading = bench.reader.start();
+  assert.deepEqual(await bench.next(), [0, [1, 6, 11, 16, 21, 26, 31, 36, 37, 38], 38]);
+  assert.deepEqual(await bench.next(), [38, [39, 40], 40]);
+  const said = bench.context.lines.filter(({ message }) => message.includes("were trimmed"));
+  assert.deepEqual(
+    said.map(({ fields }) => fields),
+    [{ stream: "in", from: 1, to: 38, events: 28 }],
+  );
+  await bench.reader.stop();
+  await reading;
+});
+
 test("take() ends a batch at about 1 MiB", async () => {
   const bench = new Bench(() => ({}), 1000);
   bench.add(30, 100_000);

@@ -57,6 +57,12 @@ export class ListJournal implements Pick<
     list.first = first;
   }
 
+  /** Keeps every `each`th event of those up to `to`, as thinning does. */
+  thin(stream: string, to: number, each: number): void {
+    const list = this.#stream(stream);
+    list.events = list.events.filter(({ seq }) => seq > to || seq % each === 1);
+  }
+
   /** As a replay would. */
   moveCursor(group: string, stream: string, seq: number): void {
     this.#cursors.set(`${group} ${stream}`, { ...this.cursor(group, stream), seq });

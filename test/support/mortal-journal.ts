@@ -50,6 +50,12 @@ export class ListDisk {
     held.events = held.events.filter(({ seq }) => seq > to);
   }
 
+  /** Keeps every `each`th event of those up to `to`, as thinning does. */
+  thin(stream: string, to: number, each: number): void {
+    const held = this.#stream(stream);
+    held.events = held.events.filter(({ seq }) => seq > to || seq % each === 1);
+  }
+
   append(stream: string, event: NewEvent): void {
     const held = this.#stream(stream);
     held.head += 1;
@@ -192,7 +198,9 @@ export class MortalJournal implements Journal {
     let bytes = 0;
     const kept = this.disk.events(stream);
     const first = this.disk.first(stream);
-    for (let at = Math.max(0, after + 1 - first); at < kept.length; at++) {
+    let at = Math.min(kept.length, Math.max(0, after + 1 - first));
+    while ((kept[at - 1]?.seq ?? 0) > after) at--;
+    for (; at < kept.length; at++) {
       const event = kept[at];
       if (event === undefined || found.length >= maxEvents) break;
       if (found.length > 0 && bytes + event.payload.length > maxBytes) break;
