@@ -12,7 +12,7 @@ import type { Db } from "./sqlite.ts";
 
 /** seq takes the low 40 bits of a chunk's id: 35 years at 1,000 events a second, and 2^22 streams. */
 const seqBits = 40n;
-const seqMask = 2 ** 40 - 1;
+export const seqMask = 2 ** 40 - 1;
 
 export interface StreamRecord {
   readonly id: number;
