@@ -110,6 +110,8 @@ export class Outbox {
   #rest = noRest();
   #held: Held | null = null;
   #heldBytes = 0;
+  /** What was held, while it is tried again: nobody adds to it before that has ended. */
+  #onTrial: Held | null = null;
   #isBack = false;
   #dueMs = Number.POSITIVE_INFINITY;
   #lastTurnMs = 0;
@@ -158,7 +160,7 @@ export class Outbox {
   get hasRoomForSome(): boolean {
     const { count, bytes } = this.#pack;
     const isBelow = count < waitingEventsMax && bytes < this.#bytesMax;
-    return isBelow && this.#held?.isWhole !== true;
+    return isBelow && (this.#held ?? this.#onTrial)?.isWhole !== true;
   }
 
   /** For events of this stream, or of any. */
@@ -170,16 +172,13 @@ export class Outbox {
       if (own.count >= waitingEventsMax * heldBackShare) return false;
       if (own.bytes >= this.#bytesMax * heldBackShare) return false;
     }
-    if (this.#held === null) return true;
-    if (stream === undefined || this.#held.streams.has(stream)) return false;
+    const held = this.#held ?? this.#onTrial;
+    if (held === null) return true;
+    if (stream === undefined || held.streams.has(stream)) return false;
     return (
       this.#heldBytes + bytes < this.#bytesMax * heldPacks &&
-      this.#heldCount() + count < waitingEventsMax * heldPacks
+      held.waiting.settled.length + count < waitingEventsMax * heldPacks
     );
-  }
-
-  #heldCount(): number {
-    return this.#held?.waiting.settled.length ?? 0;
   }
 
   /** An intake, or that of some streams, found no room and waits; the rest goes on. */
@@ -277,6 +276,7 @@ export class Outbox {
     const { units, releases, forgets, purges } = this.#rest;
     const held = this.#held;
     const first = held?.isWhole === true ? held : this.#joined(held, now);
+    this.#onTrial = held;
     this.#held = null;
     this.#isBack = false;
     const turn: Turn = {
@@ -310,6 +310,11 @@ export class Outbox {
     return held === null ? packed : joined(held, packed);
   }
 
+  /** The intake that was on its way is on disk. */
+  landed(): void {
+    this.#onTrial = null;
+  }
+
   /** What of the intake found no room goes first when there is some; `waiting`: who waits for it. */
   hold(sent: Sent, intake: Intaken, waiting: Waiting): void {
     this.#keep(sent, intake, waiting, false);
@@ -320,6 +325,7 @@ export class Outbox {
 
   #keep(sent: Sent, intake: Intaken, waiting: Waiting, isWhole: boolean): void {
     const bytes = bytesByStream(intake);
+    this.#onTrial = null;
     this.#heldBytes = [...bytes.values()].reduce((sum, each) => sum + each, 0);
     this.#held = {
       intake: forgetful(intake, sent.forgotten),

@@ -329,7 +329,7 @@ class JournalThread implements contract.Journal {
       this.#outbox.hold(sent, result.refusedIntake, unsettled);
       this.#waitUntilMs = 0;
       this.#timer?.cancel();
-    }
+    } else this.#outbox.landed();
     for (const settled of told) settled();
     const waiting = sent.settleRest(result);
     this.#outbox.keepWaiting(waiting, result.units.length - waiting.length);

@@ -172,10 +172,11 @@ class Bench {
   }
 
   async #pass(stream: Name, share: number): Promise<void> {
-    const kept = (await this.seqs(stream)).filter((seq) => seq > this.cursors[stream]);
+    const from = this.journal.cursor("sink", stream).seq;
+    const kept = (await this.seqs(stream)).filter((seq) => seq > from);
     const to = kept[Math.ceil(kept.length * share) - 1];
     if (to === undefined) return;
-    const cursors = [{ stream, from: this.cursors[stream], to }];
+    const cursors = [{ stream, from, to }];
     assert.equal(await this.journal.commit({ group: "sink", cursors }, "soon"), "committed");
     this.cursors[stream] = to;
     await until("all to be taken or held", () => this.#isQuiet());
@@ -305,7 +306,10 @@ test("what is neither kept nor passed is told, counted, and of the lowest class,
             before = after;
             for (const name of names) {
               const { kept, head } = after[name];
-              assert.equal(bench.journal.cursor("sink", name).seq, bench.cursors[name]);
+              const { seq: cursor } = bench.journal.cursor("sink", name);
+              // A group that has never moved begins, after a reopening, before the oldest that is kept.
+              if (bench.cursors[name] === 0) assert.ok(cursor < (kept[0] ?? head + 1));
+              else assert.equal(cursor, bench.cursors[name]);
               const status = bench.journal.status().streams.get(name);
               if (status === undefined || status.head > head) continue;
               assert.equal(keptAfter(status, 0), kept.length, `${name}: events kept`);
@@ -326,6 +330,11 @@ test("what is neither kept nor passed is told, counted, and of the lowest class,
         }
       },
     ),
-    { numRuns: 8, endOnFailure: true, interruptAfterTimeLimit: 40_000, markInterruptAsFailure: false },
+    {
+      numRuns: 8,
+      endOnFailure: true,
+      interruptAfterTimeLimit: 40_000,
+      markInterruptAsFailure: false,
+    },
   );
 });
