@@ -27,6 +27,52 @@ function numbersOf(subscriber: Subscriber, stream: string): number[] {
   return events.map(({ payload }) => (JSON.parse(payload) as { n: number }).n);
 }
 
+test("telemetry that rejects is held back alone: alarms are acknowledged meanwhile, and nothing is lost", async (t) => {
+  const folder = tempDir(t);
+  const [port, other, up] = [await freePort(), await freePort(), await freePort()];
+  const agent = await childAgent(
+    folder,
+    `
+sources:
+  alarms: { type: broker, listen: "127.0.0.1:${port}", topics: ["alarm/{device}"], stream: alarms }
+  load: { type: broker, listen: "127.0.0.1:${other}", topics: ["load/{device}"], stream: telemetry }
+streams:
+  telemetry: { linger: 20ms, priority: 2, whenFull: reject }
+  alarms: { linger: 20ms, priority: 9 }
+sinks:
+  up: { type: mqtt, url: "mqtt://127.0.0.1:${up}", from: [alarms, telemetry], topic: "edge/{stream}" }
+`,
+    { journal: `  maxBytes: 1MiB\n` },
+  );
+  t.after(() => agent.kill());
+  await agent.start();
+  const common = { qos: 1, size, noise: true } as const;
+  const count = 6_000;
+  const url = (at: number): string => `mqtt://127.0.0.1:${at}`;
+  const load = startPublisher({ ...common, url: url(other), topic: "load/d1", count, window: 500 });
+  t.after(() => load.end());
+  const health = await untilPartIs(agent, "journal", "degraded");
+  assert.match(String(health.components["journal"]?.detail), /no room for telemetry: ack/);
+  const alarm = startPublisher({
+    ...common,
+    url: url(port),
+    topic: "alarm/d1",
+    count: 100,
+    window: 20,
+  });
+  t.after(() => alarm.end());
+  assert.equal(await alarm.done, 100, "alarms are acknowledged");
+  assert.ok(load.acknowledged() < count, "telemetry waits");
+
+  const broker = await startMosquitto(folder, "max_inflight_messages 0\n", up);
+  t.after(() => broker.kill());
+  const subscriber = await startSubscriber(t, up, "edge/#");
+  assert.equal(await load.done, count);
+  await until("all upstream", () => new Set(numbersOf(subscriber, "telemetry")).size === count);
+  assert.equal(new Set(numbersOf(subscriber, "alarms")).size, 100);
+  assert.doesNotMatch(await agent.metrics(), /^holdfast_journal_dropped_total\{.*\} [1-9]/m);
+});
+
 test("alarms survive a full journal whole while telemetry thins, as _gaps and the metric tell", async (t) => {
   const folder = tempDir(t);
   const [port, other, up] = [await freePort(), await freePort(), await freePort()];
