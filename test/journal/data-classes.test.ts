@@ -43,11 +43,17 @@ async function gapsOf(journal: Journal): Promise<Gap[]> {
 }
 
 /** One event a second of each of two devices. */
-async function fill(journal: Journal, stream: string, count: number, from = 0): Promise<void> {
+async function fill(
+  journal: Journal,
+  stream: string,
+  count: number,
+  from = 0,
+  bytes = 300,
+): Promise<void> {
   const waiting: Promise<void>[] = [];
   for (let index = from; index < from + count; index++) {
     const receivedAt = begin + index * 1000;
-    const one = (key: string) => event(noise(300), { key, time: receivedAt, receivedAt });
+    const one = (key: string) => event(noise(bytes), { key, time: receivedAt, receivedAt });
     waiting.push(append(journal, stream, one("a")), append(journal, stream, one("b")));
     if (waiting.length >= 40) await Promise.all(waiting.splice(0));
   }
@@ -85,6 +91,26 @@ test("thin keeps the first event of each key in each interval, tells the rest, a
   assert.equal(thin.length, expected.length, "one of each device and minute, no more");
   assert.equal(expected.length, 2 * Math.ceil((thinned?.to ?? 0) / 120), "and no less");
   assert.ok(journal.status().usedBytes <= small);
+});
+
+test("one for each interval stays one where passes and chunks end amid it", async (t) => {
+  const { journal } = await openJournal(t, {
+    maxBytes: small,
+    linger: 0,
+    groups: [{ group: "sink", streams: ["telemetry"] }],
+    streams: classes({ telemetry: { whenFull: "thin", thinMs: 300_000 } }),
+  });
+  // Two of 3 KB are kept of each five minutes: a chunk of what is kept is full after six intervals.
+  await fill(journal, "telemetry", 6000, 0, 3000);
+  const { first, thinned } = journal.status().streams.get("telemetry") ?? {};
+  assert.equal(first, 1);
+  const kept = (await seqsOf(journal, "telemetry")).filter((seq) => seq <= (thinned?.to ?? 0));
+  const intervals = Math.ceil((thinned?.to ?? 0) / 600);
+  assert.ok(intervals > 12, String(intervals));
+  assert.deepEqual(
+    kept,
+    Array.from({ length: intervals }, (_, index) => [index * 600 + 1, index * 600 + 2]).flat(),
+  );
 });
 
 test("what was thinned reads the same after a reopening, from any seq", async (t) => {

@@ -34,8 +34,8 @@ const step = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant("append" as const),
       stream: fc.constantFrom(...names),
-      count: fc.integer({ min: 1, max: 60 }),
-      size: fc.constantFrom(200, 2_000),
+      count: fc.integer({ min: 10, max: 60 }),
+      size: fc.constantFrom(1_500, 4_000),
     }),
   },
   {
@@ -292,7 +292,7 @@ test("what is neither kept nor passed is told, counted, and of the lowest class,
   await fc.assert(
     fc.asyncProperty(
       fc.record({ a: quota, b: quota, c: quota }),
-      fc.array(step, { minLength: 10, maxLength: 40 }),
+      fc.array(step, { minLength: 25, maxLength: 50 }),
       async (quotas, steps) => {
         const bench = new Bench(t, quotas);
         try {
