@@ -10,7 +10,7 @@
  *   dropped in the order of its commits, then what was thinned already; only then the next priority, and never one
  *   above that of the events which need the room. Streams that reject give nothing: their sources wait.
  *
- * A chunk goes in constant time: one row read, one deleted; finding it is a seek for each stream. Room is made in
+ * A chunk goes in constant time: one row read, one deleted; finding it is one seek. Room is made in
  * steps of 1 % of `maxBytes`, so that drops come in few large ranges.
  */
 import { Gaps, type Gap } from "./gaps.ts";
@@ -45,6 +45,31 @@ interface Victim {
   readonly stream: string;
   readonly chunk: ChunkRow;
   readonly thin: boolean;
+}
+
+/** What each stream would give next; only the one that has given is asked again, so a chunk costs one seek. */
+class Offers {
+  readonly #names: readonly string[];
+  readonly #ask: (stream: string) => Victim | undefined;
+  readonly #offers = new Map<string, Victim | undefined>();
+
+  constructor(names: readonly string[], ask: (stream: string) => Victim | undefined) {
+    this.#names = names;
+    this.#ask = ask;
+  }
+
+  /** Of what they offer, what was committed first; it is expected to go. */
+  take(): Victim | undefined {
+    let found: Victim | undefined;
+    for (const name of this.#names) {
+      if (!this.#offers.has(name)) this.#offers.set(name, this.#ask(name));
+      const offer = this.#offers.get(name);
+      if (offer !== undefined && (found === undefined || offer.chunk.made < found.chunk.made))
+        found = offer;
+    }
+    if (found !== undefined) this.#offers.delete(found.stream);
+    return found;
+  }
 }
 
 export class Retention {
@@ -212,12 +237,13 @@ export class Retention {
   }
 
   #trimPassed(goalBytes: number, now: Moment): void {
+    const offers = new Offers(this.#ledger.names(), (name) => {
+      const chunk = this.#oldestOf(name);
+      const isPassed = chunk !== undefined && chunk.last <= this.#ledger.passed(name);
+      return isPassed ? { stream: name, chunk, thin: false } : undefined;
+    });
     while (this.usedBytes() > goalBytes) {
-      const victim = this.#first((name) => {
-        const chunk = this.#oldestOf(name);
-        const isPassed = chunk !== undefined && chunk.last <= this.#ledger.passed(name);
-        return isPassed ? { stream: name, chunk, thin: false } : undefined;
-      });
+      const victim = offers.take();
       if (victim === undefined) return;
       this.#remove(victim.stream, victim.chunk, "quota", now);
     }
@@ -226,15 +252,18 @@ export class Retention {
   /** Down to `goalBytes`; where that takes thinning, which costs more than dropping, to little below `neededBytes`. */
   #giveWay(goalBytes: number, neededBytes: number, priority: number, now: Moment): void {
     const thinGoalBytes = Math.max(goalBytes, neededBytes - thinStepBytes);
-    const levels = new Set(this.#ledger.names().map((name) => this.#classes.of(name).priority));
+    const names = this.#ledger.names();
+    const levels = new Set(names.map((name) => this.#classes.of(name).priority));
     for (const level of [...levels].filter((each) => each <= priority).toSorted((a, b) => a - b)) {
-      for (let isLast = false; this.usedBytes() > goalBytes;) {
-        const victim = this.#first((name) => this.#victimOf(name, level, isLast));
-        if (victim === undefined && isLast) break;
-        if (victim === undefined) isLast = true;
-        else if (!victim.thin) this.#remove(victim.stream, victim.chunk, "quota", now);
-        else if (this.usedBytes() <= thinGoalBytes) return;
-        else this.#thin(victim.stream, this.usedBytes() - thinGoalBytes, now);
+      for (const isLast of [false, true]) {
+        const offers = new Offers(names, (name) => this.#victimOf(name, level, isLast));
+        while (this.usedBytes() > goalBytes) {
+          const victim = offers.take();
+          if (victim === undefined) break;
+          if (!victim.thin) this.#remove(victim.stream, victim.chunk, "quota", now);
+          else if (this.usedBytes() <= thinGoalBytes) return;
+          else this.#thin(victim.stream, this.usedBytes() - thinGoalBytes, now);
+        }
       }
     }
   }
@@ -246,17 +275,6 @@ export class Retention {
     const thin = whenFull === "thin" && !isLast;
     const chunk = thin ? this.#thinning.candidate(stream) : this.#oldestOf(stream);
     return chunk && { stream, chunk, thin };
-  }
-
-  /** Of what the streams offer, what was committed first. */
-  #first(offer: (stream: string) => Victim | undefined): Victim | undefined {
-    let found: Victim | undefined;
-    for (const stream of this.#ledger.names()) {
-      const victim = offer(stream);
-      if (victim !== undefined && (found === undefined || victim.chunk.made < found.chunk.made))
-        found = victim;
-    }
-    return found;
   }
 
   #keepsAny(): boolean {
