@@ -38,6 +38,11 @@ export const metricTable = {
     help: "Events removed before every group had passed them",
     labels: ["stream", "reason"],
   },
+  holdfast_journal_lost_total: {
+    kind: "counter",
+    help: "Events that damage to the journal's file has taken",
+    labels: ["stream"],
+  },
   holdfast_journal_trouble: {
     kind: "gauge",
     help: "1 while that keeps the journal from taking events (quota, disk-full, disk-failing)",

@@ -2,7 +2,15 @@
 import { Worker } from "node:worker_threads";
 import type { Clock } from "../core/clock.ts";
 import { HoldfastError, type ErrorCode } from "../core/errors.ts";
-import type { Moment, Opening, Reply, RequestKind, Requests, WorkerSetup } from "./protocol.ts";
+import type {
+  Moment,
+  News,
+  Opening,
+  Reply,
+  RequestKind,
+  Requests,
+  WorkerSetup,
+} from "./protocol.ts";
 
 interface Waiting {
   readonly resolve: (answer: never) => void;
@@ -42,7 +50,7 @@ export class Channel {
    * `waits` is told, perhaps often, that there is no room for the file yet.
    * @throws HoldfastError as the worker says; JOURNAL_UNAVAILABLE when it is closed before
    */
-  async open(waits: (opening: Waits) => void): Promise<Opened> {
+  async open(waits: (opening: Waits) => void, news: (news: News) => void): Promise<Opened> {
     const opening = await new Promise<Exclude<Opening, Waits>>((resolve, reject) => {
       const told = (message: Opening): void => {
         if (message.kind === "waiting") waits(message);
@@ -61,7 +69,10 @@ export class Channel {
       throw new HoldfastError(opening.code as ErrorCode, opening.message);
     }
     this.#state = "open";
-    this.#worker.on("message", (reply: Reply) => this.#settle(reply));
+    this.#worker.on("message", (message: Reply | News) => {
+      if ("kind" in message) news(message);
+      else this.#settle(message);
+    });
     this.#worker.on("error", (cause) => this.fail(cause));
     this.#worker.on("exit", () => this.fail(new Error("the writer ended")));
     return opening;

@@ -102,7 +102,8 @@ export class Ledger {
       const first = oldest.get(...range);
       const last = newest.get(...range);
       const dead = letters.get(row.name) as { letters: number; bytes: number };
-      const head = last?.last ?? row.head;
+      // Where damage took the last chunks, the row knows how far seqs were given.
+      const head = Math.max(last?.last ?? 0, row.head);
       const total = last?.total ?? row.total;
       const record: StreamRecord = {
         id: row.id,
@@ -279,6 +280,8 @@ export function identify(
   db: Db,
   setup: WorkerSetup,
   now: Moment,
+  /** What a salvage found: a new epoch begins, its ordinal behind those that may be lost. */
+  salvaged?: { readonly lostOrdinals: number },
 ): { identity: JournalIdentity } & Ordinals {
   const meta = db.prepare("SELECT value FROM meta WHERE name = ?").pluck();
   const setMeta = db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)");
@@ -292,7 +295,8 @@ export function identify(
     const last = db.prepare("SELECT * FROM epoch ORDER BY ordinal DESC LIMIT 1").get() as
       | { ordinal: number; uuid: string; parent: string | null; board: string | null }
       | undefined;
-    const reason = newEpochReason(setup, last, openBoot, openUnder);
+    const reason =
+      salvaged === undefined ? newEpochReason(setup, last, openBoot, openUnder) : "salvaged";
     let epoch = last;
     if (reason === null && last?.board === null && setup.board !== null) {
       // The board could not be told when the epoch began; from now on another one is noticed.
@@ -300,7 +304,7 @@ export function identify(
     }
     if (reason !== null) {
       epoch = {
-        ordinal: (last?.ordinal ?? 0) + 1,
+        ordinal: (last?.ordinal ?? 0) + 1 + (salvaged?.lostOrdinals ?? 0),
         uuid: randomUUID(),
         parent: last?.uuid ?? null,
         board: setup.board,

@@ -10,7 +10,7 @@ import {
   type StreamStatus,
 } from "./journal.ts";
 import { Losses } from "./losses.ts";
-import type { Damage, TurnResult, WorkerFigures } from "./protocol.ts";
+import type { Damage, News, Opening, TurnResult, WorkerFigures } from "./protocol.ts";
 
 const emptyStream: StreamStatus = { first: 1, head: 0, bytes: 0, deadLetters: 0 };
 /** Damaged ranges that are named; more are only counted. */
@@ -31,6 +31,9 @@ export class Overview {
   #failure: HoldfastError | null = null;
   /** What is damaged, in a sentence; null: nothing that was met. */
   damage: string | null = null;
+  /** Resolves when a salvage has ended; null: none is under way. */
+  salvage: Promise<void> | null = null;
+  #salvaged: (() => void) | undefined;
 
   /** `more`: figures that another knows. */
   constructor(context: Context, maxBytes: number, more: () => Figures) {
@@ -52,10 +55,40 @@ export class Overview {
     health.figures(() => ({ ...this.#figures(), ...more() }));
   }
 
-  opened(identity: JournalIdentity, figures: WorkerFigures): void {
-    this.#identity = identity;
-    this.#note(figures);
+  opened(opening: Extract<Opening, { kind: "opened" }>): void {
+    this.#identity = opening.identity;
+    this.#note(opening.figures);
     this.#grown.clear();
+    this.damaged(opening.damaged);
+    if (opening.salvaging !== null) this.#salvaging(opening.salvaging, 0);
+  }
+
+  news(news: News): void {
+    if (news.kind === "salvaging") {
+      this.#salvaging(news.file, news.progress);
+      return;
+    }
+    this.#identity = news.identity;
+    this.#note(news.figures);
+    this.#grown.clear();
+    const ends = [...news.heads].map(([stream, head]) => `${stream} ${head}`).join(", ");
+    this.damage = `The journal was damaged and is salvaged, the damaged file is kept as ${news.file}: what came after the last event known of each stream is gone (${ends || "no stream"})`;
+    this.#context.log.error(this.damage);
+    this.#context.health.report("degraded", this.damage);
+    this.damaged(news.damaged);
+    this.salvage = null;
+    this.#salvaged?.();
+  }
+
+  #salvaging(file: string, progress: number): void {
+    if (this.salvage === null) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.salvage = promise;
+      this.#salvaged = resolve;
+    }
+    this.damage = `The journal was damaged: events are taken in, and what can be read of ${file} is salvaged, ${Math.floor(progress * 100)} % done`;
+    this.#context.log.warn(this.damage);
+    this.#context.health.report("degraded", this.damage);
   }
 
   committed(result: Extract<TurnResult, { kind: "done" }>): void {
@@ -78,6 +111,9 @@ export class Overview {
       if (this.#damaged.has(key) || this.#damaged.size >= damagesMax) continue;
       this.#damaged.set(key, range);
       const { stream, from, to } = range;
+      this.#context.metrics
+        .counter("holdfast_journal_lost_total", { stream })
+        .add(Math.max(0, to - from + 1));
       this.damage = `Stream ${stream}: events ${from} to ${to} are damaged on the disk and were skipped`;
       this.#context.log.error(this.damage, { damagedRanges: this.#damaged.size });
       this.#context.health.report("degraded", this.damage);
@@ -141,6 +177,9 @@ export class Overview {
       maxBytes: this.#maxBytes,
       ...this.losses.figures(),
       damagedRanges: this.#damaged.size,
+      damaged: [...this.#damaged.values()]
+        .map(({ stream, from, to }) => `${stream} ${from}-${to}`)
+        .join(", "),
       epoch: this.#identity?.epoch ?? null,
     };
   }

@@ -85,6 +85,8 @@ export interface Turn {
   readonly now: Moment;
   /** The least quality that the clock had while this was packed. */
   readonly clock: ClockQuality;
+  /** The row of `waiting` that its intake comes from. */
+  readonly waited?: number;
 }
 
 export interface Dropped {
@@ -190,8 +192,25 @@ export type Opening =
       readonly identity: JournalIdentity;
       readonly figures: WorkerFigures;
       readonly disk: DiskState;
+      /** The file in its place was damaged: reads and units wait until news says that what was left is in. */
+      readonly salvaging: string | null;
+      /** Known to be gone. */
+      readonly damaged: readonly Damage[];
     }
   | { readonly kind: "refused"; readonly code: string; readonly message: string };
+
+/** What the worker tells without being asked. */
+export type News =
+  | { readonly kind: "salvaging"; readonly file: string; readonly progress: number }
+  | {
+      readonly kind: "salvaged";
+      readonly file: string;
+      readonly identity: JournalIdentity;
+      readonly figures: WorkerFigures;
+      readonly damaged: readonly Damage[];
+      /** Up to where each stream is known; what came after that, if anything did, is gone. */
+      readonly heads: ReadonlyMap<string, number>;
+    };
 
 export type Reply =
   | { readonly id: number; readonly answer: unknown }

@@ -62,9 +62,15 @@ export class JournalReader {
     // A clock that was put right since the last page is: asked for once a boot and page.
     const offsets = new Map<number, number | null>();
     let [events, bytes] = [0, 0];
+    let expected = after + 1;
     const from = isAmid ? chunkId(id, at[0]) : chunkId(id, after + 1);
     for (const [chunkFirst, last, boot, body] of this.#from.iterate(from, end) as Iterable<Row>) {
-      const opened = openChunk(body);
+      // Behind what was thinned seqs are dense: a hole is a chunk that the tree does not lead to any more.
+      if (chunkFirst > expected && expected > Math.max(record.thinned, record.first - 1)) {
+        damaged.push({ stream, from: expected, to: chunkFirst - 1 });
+      }
+      expected = last + 1;
+      const opened = openWhole(body);
       if (opened === null || opened.head.first !== chunkFirst) {
         if (chunks.length > 0) break;
         damaged.push({ stream, from: chunkFirst, to: last });
@@ -84,6 +90,10 @@ export class JournalReader {
       events += Math.min(count, last - Math.max(after, chunkFirst - 1));
       bytes += opened.body.length;
       if (events >= maxEvents || bytes >= maxBytes) break;
+    }
+    if (chunks.length === 0 && expected <= head) {
+      damaged.push({ stream, from: expected, to: head });
+      first = head + 1;
     }
     return { chunks: joinChunks(chunks), first, head, damaged };
   }
@@ -152,6 +162,15 @@ export class JournalReader {
 
   packetIds(source: string): PacketIdentifier[] {
     return this.#packets.all(source) as PacketIdentifier[];
+  }
+}
+
+/** A body that its own header fits and that does not unpack is damaged like any other. */
+function openWhole(body: Buffer): ReturnType<typeof openChunk> {
+  try {
+    return openChunk(body);
+  } catch {
+    return null;
   }
 }
 

@@ -9,16 +9,24 @@
  * - wal_autocheckpoint 1,000 pages of 4 KiB, journal_size_limit the same: the WAL stays about 4 MiB on the card
  * - max_page_count: SQLite itself refuses to grow past `maxBytes` (SQLITE_FULL)
  */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readSync } from "node:fs";
+import { constants, copyFileSync, existsSync, fsyncSync, mkdirSync, openSync } from "node:fs";
+import { closeSync, rmSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import Database from "better-sqlite3";
 import { HoldfastError, messageOf } from "../core/errors.ts";
+import { damageOf, DamagedFile, headOf, syncFolder } from "./damaged-file.ts";
 
 export type Db = Database.Database;
 
 /** "HFJ1": tells our files from other programs' (sqlite.org/fileformat.html, offset 68). */
 const applicationId = 0x48464a31;
 export const pageBytes = 4096;
+/** Enough of a file to find the schema in it, whose text tells our files from others when their header does not. */
+const headBytes = 64 * 1024;
+const schemaMark =
+  "CREATE TABLE chunk (id INTEGER PRIMARY KEY, last INTEGER NOT NULL, made INTEGER";
+/** No program ever has that many versions: a number beyond it is a flipped bit. */
+const versionMax = 1_000;
 /** better-sqlite3 13 crashes, instead of throwing, on a Node whose Node-API is older. */
 const nodeApiMin = 10;
 
@@ -58,11 +66,15 @@ const migrations = [
     PRIMARY KEY (stream, reason)) WITHOUT ROWID;
   `,
   // digest: CRC-32 of what the identifier's message carried, to tell a repetition from an identifier in use twice.
+  // waiting: what was taken in during a salvage (waiting.ts); damage: what is known to be gone (damages.ts).
   // sparse: the chunks that thinning left (thinning.ts), by chunk.id, and how many events each holds; kept: of a gap.
   `
   ALTER TABLE packet_id ADD COLUMN digest INTEGER;
   CREATE TABLE sparse (id INTEGER PRIMARY KEY, count INTEGER NOT NULL, size INTEGER NOT NULL);
   ALTER TABLE gap ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
+  CREATE TABLE waiting (id INTEGER PRIMARY KEY, boot TEXT NOT NULL, clock TEXT NOT NULL, body BLOB NOT NULL);
+  CREATE TABLE damage (stream TEXT NOT NULL, from_seq INTEGER NOT NULL, to_seq INTEGER NOT NULL,
+    told INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (stream, from_seq)) WITHOUT ROWID;
   `,
 ];
 
@@ -72,7 +84,7 @@ export interface OpenOptions {
   readonly maxBytes: number;
 }
 
-/** @throws HoldfastError JOURNAL_FOREIGN, JOURNAL_LOCKED, JOURNAL_UNAVAILABLE */
+/** @throws HoldfastError JOURNAL_FOREIGN, JOURNAL_LOCKED, JOURNAL_UNAVAILABLE; DamagedFile */
 export function openDatabase(options: OpenOptions): Db {
   const { path } = options;
   if (Number(process.versions.napi) < nodeApiMin) {
@@ -99,6 +111,7 @@ export function openDatabase(options: OpenOptions): Db {
     db.pragma(`journal_size_limit = ${1000 * pageBytes}`);
     db.pragma(`max_page_count = ${Math.max(64, Math.floor(options.maxBytes / pageBytes))}`);
     migrate(db, path);
+    checkTables(db);
     // SQLite syncs the folder of a new WAL, not that of a new database, and knows nothing of new folders. A file
     // that is there may be one whose maker was killed before this line.
     const last = outermost === undefined ? folder : dirname(outermost);
@@ -114,31 +127,33 @@ export function openDatabase(options: OpenOptions): Db {
 }
 
 /** A file of another program or of a newer version is told apart by its first bytes, before SQLite touches it. */
-function refuseStrangers(path: string): void {
-  const head = Buffer.alloc(100);
-  const file = openSync(path, "r");
-  try {
-    if (readSync(file, head, 0, 100, 0) < 100) return;
-  } finally {
-    closeSync(file);
-  }
-  if (head.every((byte) => byte === 0)) return;
+export function refuseStrangers(path: string): void {
+  const head = headOf(path, headBytes);
+  const damage = damageOf(path, head);
+  if (damage !== null) throw new DamagedFile(path, damage);
   const isDatabase = head.toString("latin1", 0, 16) === "SQLite format 3\0";
   const application = head.readUInt32BE(68);
-  if (!isDatabase || (application !== 0 && application !== applicationId)) {
-    throw new HoldfastError(
-      "JOURNAL_FOREIGN",
-      `Cannot open journal ${path}: it is another program's file`,
-    );
+  if (isDatabase && application === applicationId) {
+    refuseFuture(head.readUInt32BE(60), path);
+    return;
   }
-  if (application === applicationId) refuseFuture(head.readUInt32BE(60), path);
+  // A file whose maker was killed before its first commit.
+  if (isDatabase && application === 0 && head.readUInt32BE(28) <= 1) return;
+  const isOurs = (!isDatabase && application === applicationId) || head.includes(schemaMark);
+  if (isOurs) throw new DamagedFile(path, "its header is damaged");
+  if (isDatabase && application === 0) return;
+  throw new HoldfastError(
+    "JOURNAL_FOREIGN",
+    `Cannot open journal ${path}: it is another program's file, move it away or name another journal.path`,
+  );
 }
 
 function refuseFuture(version: number, path: string): void {
   if (version <= migrations.length) return;
+  if (version > versionMax) throw new DamagedFile(path, `its header names version ${version}`);
   throw new HoldfastError(
     "JOURNAL_FOREIGN",
-    `Cannot open journal ${path}: file is from version ${version}, this program knows ${migrations.length}`,
+    `Cannot open journal ${path}: file is from version ${version}, this program knows ${migrations.length}; install the program that made it`,
   );
 }
 
@@ -153,7 +168,8 @@ function migrate(db: Db, path: string): void {
     );
   }
   refuseFuture(version, path);
-  if (version === migrations.length) return;
+  if (version === migrations.length) return forgetBackups(db, path);
+  if (version > 0) backUp(db, path, version);
   db.transaction(() => {
     for (const step of migrations.slice(version)) db.exec(step);
     db.pragma(`application_id = ${applicationId}`);
@@ -161,18 +177,56 @@ function migrate(db: Db, path: string): void {
   })();
 }
 
-/** fsync(2): a new directory entry is durable only when its folder was synced. */
-function syncFolder(folder: string): void {
-  const handle = openSync(folder, "r");
+export function backupPathOf(path: string, version: number): string {
+  return `${path}.backup-v${version}`;
+}
+
+/** The file as the version before wrote it, whole and on disk before anything is changed. */
+function backUp(db: Db, path: string, version: number): void {
+  db.pragma("wal_checkpoint(TRUNCATE)");
+  const backup = backupPathOf(path, version);
+  copyFileSync(path, backup, constants.COPYFILE_FICLONE);
+  const handle = openSync(backup, "r");
   try {
     fsyncSync(handle);
   } finally {
     closeSync(handle);
   }
+  syncFolder(dirname(resolve(path)));
 }
 
-function translate(error: unknown, path: string): HoldfastError {
-  if (error instanceof HoldfastError) return error;
+/** One backup a version, until the first start after a clean end of the new one. */
+function forgetBackups(db: Db, path: string): void {
+  const open = db.prepare("SELECT value FROM meta WHERE name = 'open-in-boot'").pluck().get();
+  if (open !== "") return;
+  for (let version = 1; version < migrations.length; version++)
+    rmSync(backupPathOf(path, version), { force: true });
+}
+
+/**
+ * What a start can afford: the schema, the small tables, and both ends of the large ones; the ends of each stream are
+ * read by the ledger. 2 GiB would take minutes on a card: damage between is met when it is read.
+ */
+function checkTables(db: Db): void {
+  for (const table of ["meta", "epoch", "boot", "stream", "cursor", "packet_id", "gap", "damage"])
+    db.prepare(`SELECT * FROM ${table}`).all();
+  for (const [table, key] of [
+    ["chunk", "id"],
+    ["dead_letter", "id"],
+    ["sparse", "id"],
+    ["waiting", "id"],
+    ["state", "space, key"],
+    ["retry", "group_name, stream, seq"],
+  ] as const) {
+    db.prepare(`SELECT * FROM ${table} ORDER BY ${key} LIMIT 1`).all();
+    const backwards = key.replaceAll(/\w+/g, (column) => `${column} DESC`);
+    db.prepare(`SELECT * FROM ${table} ORDER BY ${backwards} LIMIT 1`).all();
+  }
+}
+
+function translate(error: unknown, path: string): HoldfastError | DamagedFile {
+  if (error instanceof HoldfastError || error instanceof DamagedFile) return error;
+  if (isDamage(error)) return new DamagedFile(path, messageOf(error));
   const code = sqliteCode(error);
   if (code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED")) {
     return new HoldfastError(
@@ -200,4 +254,12 @@ export function sqliteCode(error: unknown): string {
 /** No room: in the file's quota, or on the disk. */
 export function isFull(error: unknown): boolean {
   return sqliteCode(error).startsWith("SQLITE_FULL");
+}
+
+/** SQLite found what it never wrote, or tables that are ours are not there. */
+export function isDamage(error: unknown): boolean {
+  if (error instanceof DamagedFile) return true;
+  const code = sqliteCode(error);
+  if (code === "SQLITE_ERROR") return /no such (table|column)|malformed/.test(messageOf(error));
+  return /^SQLITE_(CORRUPT|NOTADB|FORMAT)/.test(code) || code.startsWith("SQLITE_IOERR_SHORT_READ");
 }

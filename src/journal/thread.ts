@@ -116,11 +116,12 @@ class JournalThread implements contract.Journal {
       ...(fault !== undefined && { fault }),
     };
     this.#channel = new Channel(worker, this.#moment(), this.#context.clock, this.#setup.onFatal);
-    const { identity, figures, disk } = await this.#channel.open((waits) =>
-      this.#trouble.waiting(waits.disk, waits.message),
+    const opened = await this.#channel.open(
+      (waits) => this.#trouble.waiting(waits.disk, waits.message),
+      (news) => this.#overview.news(news),
     );
-    this.#overview.opened(identity, figures);
-    this.#trouble.done(disk, [], null);
+    this.#overview.opened(opened);
+    this.#trouble.done(opened.disk, [], this.#overview.damage);
     this.#scheduleUpkeep();
   }
 
@@ -199,6 +200,7 @@ class JournalThread implements contract.Journal {
     maxEvents: number,
     maxBytes: number,
   ): Promise<contract.ReadResult> {
+    await this.#overview.salvage;
     const { first, head } = this.#overview.stream(stream);
     if (after >= head) return { events: [], first, head };
     const kept = this.#recent.find(stream, after);

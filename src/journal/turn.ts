@@ -18,11 +18,13 @@ import { gapsStream } from "./journal.ts";
 import { chunkId, type Ledger, type Ordinals } from "./ledger.ts";
 import type { Letters } from "./letters.ts";
 import type { Intaken, Moment, PackedUnit, Turn, TurnResult, UnitResult } from "./protocol.ts";
+import type { Damages } from "./damages.ts";
 import type { Gap } from "./gaps.ts";
 import { bytesByStream, divided, intakeBytes, rowOverheadBytes } from "./intaken.ts";
 import type { Retention } from "./retention.ts";
 import type { DiskRoom } from "./disk-room.ts";
 import { isFull, type Db } from "./sqlite.ts";
+import type { Waiting } from "./waiting.ts";
 
 /** A cursor's row, and those of a few retries and keys of state: a page each. */
 const unitPagesBytes = 4 * 4096;
@@ -38,6 +40,8 @@ export class TurnWriter {
   readonly #room: DiskRoom;
   readonly #sql;
   readonly #monotonicMs: () => number;
+  readonly #damages: Damages;
+  readonly #waiting: Waiting;
   #sections = new Map<string, Uint8Array[]>();
   #nextQuotasMs = 0;
   #offsetIsKnown = false;
@@ -50,7 +54,11 @@ export class TurnWriter {
     ordinals: Ordinals,
     room: DiskRoom,
     monotonicMs: () => number,
+    damages: Damages,
+    waiting: Waiting,
   ) {
+    this.#damages = damages;
+    this.#waiting = waiting;
     this.#room = room;
     this.#monotonicMs = monotonicMs;
     this.#db = db;
@@ -96,6 +104,8 @@ export class TurnWriter {
       const purged = turn.purges.map(({ stream, ids }) => this.#letters.purge(stream, ids));
       const units = this.#units(turn.units, what === "freeing", now);
       const refused = what === "all" ? this.#intake(turn.intake, now) : turn.intake;
+      if (turn.waited !== undefined) this.#waiting.written(turn.waited, refused);
+      for (const gap of this.#damages.takeUntold()) this.#emitGap(gap, now);
       for (const gap of this.#retention.takeDueGaps(now)) this.#emitGap(gap, now);
       const touched = this.#writeChunks(now, turn.clock);
       for (const stream of touched) this.#retention.enforceBytes(stream, now);
@@ -106,6 +116,7 @@ export class TurnWriter {
       const figures = { ...this.#ledger.changes(), usedBytes: this.#retention.usedBytes() };
       this.#db.exec("COMMIT");
       this.#ledger.keep();
+      this.#damages.keep();
       return {
         kind: "done",
         refusedIntake: isEmpty(refused) ? null : refused,

@@ -1,0 +1,102 @@
+/**
+ * The pages of an SQLite file, read without SQLite: for a file that it refuses. What the write-ahead log has
+ * committed stands before what the file has (sqlite.org/fileformat2.html, 4). Nothing is written.
+ *
+ * Memory: one entry for each page in the log.
+ */
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { pageBytes } from "./sqlite.ts";
+
+const walHeaderBytes = 32;
+const frameHeaderBytes = 24;
+/** sqlite.org/fileformat2.html, 4.1: the lowest bit says in which order checksums read their words. */
+const walMagic = 0x377f0682;
+
+export class PageFile {
+  readonly #file: number;
+  readonly #wal: number | null;
+  readonly #inWal = new Map<number, number>();
+  /** Whole pages, the log's too. */
+  readonly pages: number;
+  /** Frames that some commit covers. */
+  readonly walFrames: number;
+
+  constructor(path: string) {
+    this.#file = openSync(path, "r");
+    this.#wal = openIfThere(`${path}-wal`);
+    const committed = this.#wal === null ? { frames: 0, pages: 0 } : this.#readWal(this.#wal);
+    this.walFrames = committed.frames;
+    const own = Math.floor(fstatSync(this.#file).size / pageBytes);
+    this.pages = Math.max(own, ...this.#inWal.keys());
+  }
+
+  close(): void {
+    closeSync(this.#file);
+    if (this.#wal !== null) closeSync(this.#wal);
+  }
+
+  /** Pages count from 1; null: the file has no such page, or not all of it. */
+  page(number: number): Buffer | null {
+    const page = Buffer.allocUnsafe(pageBytes);
+    const at = this.#inWal.get(number);
+    try {
+      const bytes =
+        at !== undefined && this.#wal !== null
+          ? readSync(this.#wal, page, 0, pageBytes, at)
+          : readSync(this.#file, page, 0, pageBytes, (number - 1) * pageBytes);
+      return bytes === pageBytes ? page : null;
+    } catch {
+      // A sector that the card does not give any more.
+      return null;
+    }
+  }
+
+  #readWal(wal: number): { frames: number; pages: number } {
+    const header = Buffer.alloc(walHeaderBytes);
+    const whole = { frames: 0, pages: 0 };
+    if (readSync(wal, header, 0, walHeaderBytes, 0) < walHeaderBytes) return whole;
+    if ((header.readUInt32BE(0) & ~1) >>> 0 !== walMagic) return whole;
+    if (header.readUInt32BE(8) !== pageBytes) return whole;
+    const isBig = (header.readUInt32BE(0) & 1) === 1;
+    let sum = checksum([0, 0], header.subarray(0, 24), isBig);
+    if (sum[0] !== header.readUInt32BE(24) || sum[1] !== header.readUInt32BE(28)) return whole;
+    const frame = Buffer.alloc(frameHeaderBytes + pageBytes);
+    let open: [number, number][] = [];
+    for (let at = walHeaderBytes; ; at += frame.length) {
+      if (readSync(wal, frame, 0, frame.length, at) < frame.length) return whole;
+      // The salts of this round: what an earlier one left behind does not count.
+      if (frame.compare(header, 16, 24, 8, 16) !== 0) return whole;
+      sum = checksum(sum, frame.subarray(0, 8), isBig);
+      sum = checksum(sum, frame.subarray(frameHeaderBytes), isBig);
+      if (sum[0] !== frame.readUInt32BE(16) || sum[1] !== frame.readUInt32BE(20)) return whole;
+      open.push([frame.readUInt32BE(0), at + frameHeaderBytes]);
+      const pages = frame.readUInt32BE(4);
+      if (pages === 0) continue;
+      for (const [page, place] of open) this.#inWal.set(page, place);
+      whole.frames += open.length;
+      whole.pages = pages;
+      open = [];
+    }
+  }
+}
+
+function openIfThere(path: string): number | null {
+  try {
+    return openSync(path, "r");
+  } catch {
+    return null;
+  }
+}
+
+function checksum(
+  before: readonly [number, number],
+  bytes: Buffer,
+  isBig: boolean,
+): [number, number] {
+  let [a, b] = before;
+  for (let at = 0; at < bytes.length; at += 8) {
+    a = (a + (isBig ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at)) + b) >>> 0;
+    b = (b + (isBig ? bytes.readUInt32BE(at + 4) : bytes.readUInt32LE(at + 4)) + a) >>> 0;
+  }
+  return [a, b];
+}

@@ -1,0 +1,317 @@
+/**
+ * What can be read of a damaged file goes into the new journal, with its seqs.
+ *
+ *   small tables (`begin`) ──► the chunks' places, from the tree or page by page ──► chunks, in order ──► `finish`
+ *
+ * Each step is short, and its transaction is its own: turns come in between. Begun again after a crash it writes the
+ * same rows once more over those that are there; that the work is done is one row, written with its last step.
+ * Chunks are believed by their checksums alone. Memory: one page, one chunk, and one entry a stream.
+ */
+import { randomUUID } from "node:crypto";
+import { openChunk } from "./chunk.ts";
+import { chunkId, seqMask } from "./ledger.ts";
+import { TreePage, type Row, type Value } from "./page-rows.ts";
+import type { Damage } from "./protocol.ts";
+import { fits, SalvagePages, tableOf, type Found } from "./salvage-pages.ts";
+import type { Db } from "./sqlite.ts";
+
+/** As they lie on disk: a primary key's columns first where there is no rowid. */
+const columns: Readonly<Record<string, readonly string[]>> = {
+  meta: ["name", "value"],
+  epoch: ["ordinal", "uuid", "parent", "reason", "began", "board"],
+  boot: ["ordinal", "uuid", "offset_ms"],
+  stream: ["id", "name", "head", "total"],
+  cursor: ["group_name", "stream", "seq", "mark"],
+  state: ["space", "key", "value"],
+  retry:
+    "group_name stream seq attempts due_at first_failed_at error epoch clock key time received_at headers payload".split(
+      " ",
+    ),
+  dead_letter:
+    "id stream seq origin origin_name code reason attempts first_failed_at last_failed_at key time headers payload".split(
+      " ",
+    ),
+  packet_id: ["source", "id", "digest"],
+  gap: ["stream", "reason", "from_seq", "to_seq", "kept"],
+  sparse: ["id", "count", "size"],
+};
+/** What a step reads or writes, so that a turn waits for it no longer than for another turn. */
+const pagesPerStep = 512;
+const bytesPerStep = 1024 * 1024;
+/** Ordinals of epochs and boots that cannot be read are below those that are given from now on. */
+export const lostOrdinals = 1_000;
+
+interface Place {
+  readonly id: bigint;
+  readonly page: number;
+  readonly cell: number;
+}
+
+interface StreamEnd {
+  last: number;
+  total: number;
+}
+
+export class Salvage {
+  readonly #db: Db;
+  readonly #pages: SalvagePages;
+  readonly #putPlace;
+  readonly #ends = new Map<number, StreamEnd>();
+  readonly #damaged: { stream: number; from: number; to: number }[] = [];
+  readonly #failed = new Set<number>();
+  #smallAreBroken = false;
+  /** Of the work, 0 to 1. */
+  progress = 0;
+
+  constructor(db: Db, damagedPath: string) {
+    this.#db = db;
+    this.#pages = new SalvagePages(damagedPath);
+    db.exec(
+      "CREATE TABLE IF NOT EXISTS salvage_chunk (id INTEGER, page INTEGER, cell INTEGER, PRIMARY KEY (id, page, cell)) WITHOUT ROWID",
+    );
+    this.#putPlace = db.prepare("INSERT OR IGNORE INTO salvage_chunk VALUES (?, ?, ?)");
+  }
+
+  /** Everything but chunks. Where one of these trees is not whole the file is read through once. */
+  begin(): { lostOrdinals: boolean } {
+    this.#db.transaction(() => {
+      for (const table of Object.keys(columns)) {
+        for (const found of this.#pages.table(table)) this.#takeSmall(found, table);
+      }
+    })();
+    const { broken } = this.#pages;
+    this.#smallAreBroken = Object.keys(columns).some((table) => broken.has(table));
+    if (this.#smallAreBroken) for (const _step of this.#findPlaces()) continue;
+    return { lostOrdinals: broken.has("epoch") || broken.has("boot") };
+  }
+
+  /** The rest, step by step. */
+  *steps(): Generator<void> {
+    if (!this.#smallAreBroken) yield* this.#findPlaces();
+    yield* this.#copyChunks();
+  }
+
+  close(): void {
+    this.#pages.file.close();
+  }
+
+  *#findPlaces(): Generator<void> {
+    const pages = this.#pages;
+    let sinceStep = 0;
+    this.#db.exec("BEGIN");
+    try {
+      const step = (): boolean => {
+        sinceStep += 1;
+        if (sinceStep < pagesPerStep) return false;
+        this.#db.exec("COMMIT");
+        sinceStep = 0;
+        return true;
+      };
+      for (const { page, tree } of pages.table("chunk")) {
+        for (let cell = 0; cell < tree.cells; cell++) {
+          this.#putPlace.run(tree.rowid(cell), page, cell);
+        }
+        if (step()) {
+          yield;
+          this.#db.exec("BEGIN");
+        }
+      }
+      if (pages.broken.size > 0) {
+        for (const found of pages.others()) {
+          if (found !== null) this.#takeAny(found);
+          if (step()) {
+            yield;
+            this.#db.exec("BEGIN");
+          }
+        }
+      }
+    } finally {
+      if (this.#db.inTransaction) this.#db.exec("COMMIT");
+    }
+    this.progress = 0.4;
+  }
+
+  #takeSmall({ tree }: Found, table: string): void {
+    for (let cell = 0; cell < tree.cells; cell++) {
+      const row = tree.row(cell, this.#pages.file);
+      if (row !== null && fits(table, row)) this.#put(table, row);
+      else this.#pages.broken.add(table);
+    }
+  }
+
+  /** A page that no tree led to. */
+  #takeAny({ page, tree }: Found): void {
+    for (let cell = 0; cell < tree.cells; cell++) {
+      const row = tree.row(cell, this.#pages.file);
+      const table = row === null ? null : tableOf(row);
+      if (row === null || table === null) continue;
+      if (table === "chunk") this.#putPlace.run(row.rowid, page, cell);
+      // An index's entries look like identifiers without a digest.
+      else if (table === "packet_id" && row.values.length < 3) continue;
+      else if (this.#pages.broken.has(table)) this.#put(table, row);
+    }
+  }
+
+  #put(table: string, { rowid, values }: Row): void {
+    const names = (columns[table] ?? []).slice(0, values.length);
+    const bound: (Value | bigint)[] = values.map((value, index) =>
+      index === 0 && rowid !== null ? rowid : value,
+    );
+    // How and where this file is open is its own affair.
+    if (table === "meta" && /^(open-|salvage)/.test(String(values[0]))) return;
+    const sql = `INSERT INTO ${table} (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`;
+    const conflict =
+      table === "cursor"
+        ? " ON CONFLICT DO UPDATE SET seq = excluded.seq, mark = excluded.mark WHERE excluded.seq > seq"
+        : " ON CONFLICT DO NOTHING";
+    try {
+      this.#db.prepare(sql + conflict).run(...bound);
+    } catch {
+      this.#pages.broken.add(table);
+    }
+  }
+
+  *#copyChunks(): Generator<void> {
+    const db = this.#db;
+    const all = Math.max(
+      1,
+      db.prepare("SELECT count(*) FROM salvage_chunk").pluck().get() as number,
+    );
+    const next = db.prepare<[bigint, number, number], Place>(
+      "SELECT * FROM salvage_chunk WHERE (id, page, cell) > (?, ?, ?) ORDER BY id, page, cell LIMIT 64",
+    );
+    next.safeIntegers(true);
+    const put = db.prepare("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    let [after, done]: [Place, number] = [{ id: -(2n ** 62n), page: 0, cell: 0 }, 0];
+    for (;;) {
+      const places = next.all(after.id, after.page, after.cell);
+      if (places.length === 0) return;
+      let bytes = 0;
+      db.exec("BEGIN");
+      for (const place of places) {
+        after = place;
+        done += 1;
+        const values = this.#chunkAt(place);
+        if (values !== null) put.run(...values);
+        bytes += (values?.at(-1) as Buffer | undefined)?.length ?? 0;
+        if (bytes >= bytesPerStep) break;
+      }
+      db.exec("COMMIT");
+      this.progress = 0.4 + (0.6 * done) / all;
+      yield;
+    }
+  }
+
+  /** The row for the new file; null where it is not whole, or there already. */
+  #chunkAt({ id, page, cell }: Place): (Value | bigint)[] | null {
+    const number = Number(page);
+    const { file } = this.#pages;
+    const row = TreePage.of(file.page(number), number)?.row(Number(cell), file) ?? null;
+    const stream = Number(id >> 40n);
+    const body = row?.values[8];
+    const opened = Buffer.isBuffer(body) ? openWhole(body) : null;
+    if (row === null || row.rowid !== id || opened === null || !Buffer.isBuffer(body)) {
+      this.#failed.add(stream);
+      return null;
+    }
+    const { first, count, seqs, epoch, boot, clock } = opened;
+    const [, last, made, total, , at] = row.values as number[];
+    const end = seqs === null ? first + count - 1 : Number(last);
+    if (id !== chunkId(stream, first) || end < (seqs?.at(-1) ?? first)) {
+      this.#failed.add(stream);
+      return null;
+    }
+    const before = this.#ends.get(stream);
+    if (before !== undefined && first <= before.last) return null;
+    this.#noteHole(stream, before, first, Number(total) - body.length, seqs !== null);
+    const base = before?.total ?? Math.max(0, Number(total) - body.length);
+    this.#ends.set(stream, { last: end, total: base + body.length });
+    this.#nameEpoch(epoch);
+    const synced = clock === "synced" ? 1 : 0;
+    return [id, end, made ?? 0, base + body.length, body.length, at ?? 0, synced, boot, body];
+  }
+
+  #noteHole(
+    stream: number,
+    before: StreamEnd | undefined,
+    first: number,
+    bytesBefore: number,
+    isSparse: boolean,
+  ): void {
+    const from = (before?.last ?? 0) + 1;
+    if (from >= first) return;
+    const isBroken = this.#pages.broken.has("chunk") || this.#failed.has(stream);
+    // Before the first there may have been trimmed; that took nothing where nothing was ever stored.
+    if (before === undefined && (!isBroken || bytesBefore <= 0)) return;
+    if (isSparse && !isBroken) return;
+    this.#damaged.push({ stream, from, to: first - 1 });
+  }
+
+  #nameEpoch(ordinal: number): void {
+    this.#db
+      .prepare("INSERT OR IGNORE INTO epoch VALUES (?, ?, NULL, 'lost to damage', 0, NULL)")
+      .run(ordinal, randomUUID());
+  }
+
+  /** Sets the streams' ends and ends the work, in one transaction. Gives back what is missing. */
+  finish(note: (lost: readonly Damage[]) => void): {
+    lost: Damage[];
+    heads: ReadonlyMap<string, number>;
+  } {
+    const db = this.#db;
+    return db.transaction(() => {
+      for (const id of this.#ends.keys())
+        db.prepare("INSERT OR IGNORE INTO stream (id, name) VALUES (?, ?)").run(
+          id,
+          `salvaged-${id}`,
+        );
+      const streams = db.prepare("SELECT id, name, head, total FROM stream").all() as {
+        id: number;
+        name: string;
+        head: number;
+        total: number;
+      }[];
+      const lost: Damage[] = [];
+      const heads = new Map<string, number>();
+      for (const { id, name, head, total } of streams) {
+        const end = this.#ends.get(id);
+        const known = Math.max(head, end?.last ?? 0, this.#passed(name));
+        const isBroken = this.#pages.broken.size > 0 || this.#failed.has(id);
+        for (const { stream, from, to } of this.#damaged) {
+          if (stream === id) lost.push({ stream: name, from, to });
+        }
+        if (known > (end?.last ?? 0) && (end !== undefined || isBroken))
+          lost.push({ stream: name, from: (end?.last ?? 0) + 1, to: known });
+        heads.set(name, known);
+        db.prepare("UPDATE stream SET head = ?, total = ? WHERE id = ?").run(
+          known,
+          Math.max(total, end?.total ?? 0),
+          id,
+        );
+      }
+      db.exec("DROP TABLE salvage_chunk; DELETE FROM meta WHERE name LIKE 'salvag%'");
+      note(lost);
+      return { lost, heads };
+    })();
+  }
+
+  /** The last seq of a stream that something else knows of: it must not be given again. */
+  #passed(stream: string): number {
+    return this.#db
+      .prepare(
+        `SELECT max(coalesce((SELECT max(seq) FROM cursor WHERE stream = @stream), 0),
+          coalesce((SELECT max(seq) FROM retry WHERE stream = @stream), 0),
+          coalesce((SELECT max(to_seq) FROM gap WHERE stream = @stream), 0)) & ${seqMask}`,
+      )
+      .pluck()
+      .get({ stream }) as number;
+  }
+}
+
+function openWhole(body: Buffer) {
+  try {
+    return openChunk(body)?.head ?? null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * What is taken in while a salvage has not found the ends of the streams yet: whole turns' intakes, durable and
+ * acknowledged, without seqs. They get those in their order when the salvage is done; each row goes in the very
+ * transaction that writes its events.
+ *
+ * Bound: `shareMax` of the journal's `maxBytes`; beyond that sources wait. Kept in `put`.
+ */
+import { deserialize, serialize } from "node:v8";
+import type { ClockQuality } from "../core/event.ts";
+import { bytesByStream } from "./intaken.ts";
+import type { Intaken, Turn } from "./protocol.ts";
+import type { Db } from "./sqlite.ts";
+
+const shareMax = 1 / 8;
+
+type Kept = Pick<Turn, "intake" | "releases" | "forgets" | "purges">;
+
+export interface WaitingTurn extends Kept {
+  readonly id: number;
+  readonly boot: string;
+  readonly clock: ClockQuality;
+}
+
+interface WaitingRow {
+  readonly id: number;
+  readonly boot: string;
+  readonly clock: ClockQuality;
+  readonly body: Buffer;
+}
+
+export class Waiting {
+  readonly #put;
+  readonly #next;
+  readonly #replace;
+  readonly #remove;
+  readonly #bytesMax: number;
+  #bytes: number;
+
+  constructor(db: Db, maxBytes: number) {
+    this.#put = db.prepare("INSERT INTO waiting (boot, clock, body) VALUES (?, ?, ?)");
+    this.#next = db.prepare("SELECT * FROM waiting ORDER BY id LIMIT 1");
+    this.#replace = db.prepare("UPDATE waiting SET body = ? WHERE id = ?");
+    this.#remove = db.prepare("DELETE FROM waiting WHERE id = ?");
+    this.#bytes = db
+      .prepare("SELECT coalesce(sum(length(body)), 0) FROM waiting")
+      .pluck()
+      .get() as number;
+    this.#bytesMax = maxBytes * shareMax;
+  }
+
+  get hasRoom(): boolean {
+    return this.#bytes < this.#bytesMax;
+  }
+
+  /** In one transaction of its own. */
+  put(turn: Turn, boot: string): void {
+    const { intake, releases, forgets, purges } = turn;
+    const count = intake.sections.length + intake.letters.length + intake.packets.length;
+    if (count + releases.length + forgets.length + purges.length === 0) return;
+    const body = serialize({ intake, releases, forgets, purges } satisfies Kept);
+    this.#put.run(boot, turn.clock, body);
+    this.#bytes += body.length;
+  }
+
+  /** The oldest; null: none waits. */
+  next(): WaitingTurn | null {
+    const row = this.#next.get() as WaitingRow | undefined;
+    if (row === undefined) return null;
+    return { ...(deserialize(row.body) as Kept), id: row.id, boot: row.boot, clock: row.clock };
+  }
+
+  /** Within the transaction that wrote all of it but `rest`. */
+  written(id: number, rest: Intaken): void {
+    if (bytesByStream(rest).size === 0) this.#remove.run(id);
+    else this.#replace.run(serialize({ intake: rest, releases: [], forgets: [], purges: [] }), id);
+  }
+}
