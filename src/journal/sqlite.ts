@@ -139,13 +139,22 @@ export function refuseStrangers(path: string): void {
   }
   // A file whose maker was killed before its first commit.
   if (isDatabase && application === 0 && head.readUInt32BE(28) <= 1) return;
-  const isOurs = (!isDatabase && application === applicationId) || head.includes(schemaMark);
+  const isOurs =
+    (!isDatabase && application === applicationId) ||
+    head.includes(schemaMark) ||
+    walSaysOurs(path);
   if (isOurs) throw new DamagedFile(path, "its header is damaged");
   if (isDatabase && application === 0) return;
   throw new HoldfastError(
     "JOURNAL_FOREIGN",
     `Cannot open journal ${path}: it is another program's file, move it away or name another journal.path`,
   );
+}
+
+/** A young journal has its schema in the log alone. */
+function walSaysOurs(path: string): boolean {
+  const wal = `${path}-wal`;
+  return existsSync(wal) && headOf(wal, headBytes).includes(schemaMark);
 }
 
 function refuseFuture(version: number, path: string): void {

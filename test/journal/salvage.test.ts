@@ -1,0 +1,166 @@
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import Database from "better-sqlite3";
+import {
+  copyJournal,
+  damage,
+  damageKinds,
+  everything,
+  seeded,
+} from "../support/damaged-journal.ts";
+import { tempDir } from "../support/temp-dir.ts";
+import { append, event, openJournal } from "../support/test-journal.ts";
+
+const eventsEach = 400;
+const groups = [{ group: "cloud", streams: ["a", "b"] }];
+const text = (stream: string, seq: number): string => `${stream}${seq} ${"x".repeat(seq % 700)}`;
+
+/** A journal as a kill leaves it: some of it in the file, the newest in the log. */
+async function journalOnDisk(context: TestContext): Promise<string> {
+  let { journal, path, folder } = await openJournal(context, { groups });
+  for (let seq = 1; seq <= eventsEach; seq += 10) {
+    const settled: Promise<void>[] = [];
+    for (let each = seq; each < seq + 10; each++)
+      for (const stream of ["a", "b"])
+        settled.push(append(journal, stream, event(text(stream, each))));
+    journal.commitSoon();
+    await Promise.all(settled);
+    if (seq !== 201) continue;
+    // What is closed is in the file.
+    await journal.close();
+    ({ journal, path, folder } = await openJournal(context, { folder, groups }));
+  }
+  await journal.commit(
+    {
+      group: "cloud",
+      cursors: [{ stream: "a", from: 0, to: 120, mark: "here" }],
+      state: [{ space: "s", key: "k", value: Buffer.from("kept") }],
+    },
+    "soon",
+  );
+  const copied = join(tempDir(context), "journal.db");
+  copyJournal(path, copied);
+  await journal.close();
+  return copied;
+}
+
+function lostOf(path: string): { stream: string; from: number; to: number }[] {
+  const db = new Database(path, { readonly: true });
+  const rows = db.prepare('SELECT stream, from_seq AS "from", to_seq AS "to" FROM damage').all();
+  db.close();
+  return rows as { stream: string; from: number; to: number }[];
+}
+
+test("open() of a journal damaged in any way starts, delivers what was appended once, and tells what is missing", async (context) => {
+  const whole = await journalOnDisk(context);
+  for (let seed = 0; seed < 70; seed++) {
+    const kind = damageKinds[seed % damageKinds.length] ?? "cut";
+    const label = `seed ${seed}: ${kind}`;
+    const folder = tempDir(context);
+    const path = join(folder, "journal.db");
+    copyJournal(whole, path);
+    damage(path, kind, seeded(seed));
+    let { journal } = await openJournal(context, { folder, groups }).catch((error: unknown) => {
+      throw new Error(label, { cause: error });
+    });
+    const heads = new Map<string, number>();
+    const found = new Map<string, number[]>();
+    for (const stream of ["a", "b"]) {
+      // The first pass may meet what condemns the file; what was read until then is right as well.
+      await everything(journal, stream).catch(() => []);
+    }
+    await append(journal, "c", event("new"));
+    await journal.close();
+    ({ journal } = await openJournal(context, { folder, groups }));
+    for (const stream of ["a", "b"]) {
+      const events = await everything(journal, stream);
+      const seqs = events.map(({ seq }) => seq);
+      assert.deepEqual(
+        seqs,
+        [...new Set(seqs)].toSorted((one, two) => one - two),
+        label,
+      );
+      for (const one of events) assert.equal(one.text, text(stream, one.seq), label);
+      heads.set(stream, journal.status().streams.get(stream)?.head ?? 0);
+      found.set(stream, seqs);
+    }
+    assert.ok(
+      (await everything(journal, "c")).some((one) => one.text === "new"),
+      label,
+    );
+    await journal.close();
+    const lost = lostOf(path);
+    for (const [stream, seqs] of found) {
+      const known = new Set(seqs);
+      const missing = Array.from(
+        { length: heads.get(stream) ?? 0 },
+        (_, index) => index + 1,
+      ).filter((seq) => !known.has(seq));
+      const told = lost
+        .filter((range) => range.stream === stream)
+        .flatMap(({ from, to }) => Array.from({ length: to - from + 1 }, (_, nth) => from + nth));
+      assert.deepEqual(
+        [...new Set(told)].toSorted((x, y) => x - y),
+        missing,
+        `${label}: ${stream}`,
+      );
+    }
+  }
+});
+
+test("open() of a file whose beginning is gone salvages chunks, cursors and state, and begins an epoch", async (context) => {
+  const path = await journalOnDisk(context);
+  const folder = join(path, "..");
+  const bytes = readFileSync(path);
+  bytes.fill(0, 0, 4096);
+  writeFileSync(path, bytes);
+  writeFileSync(`${path}-wal`, "");
+  const { journal, context: seen } = await openJournal(context, { folder, groups });
+  const kept = await everything(journal, "a");
+  assert.ok(kept.length > 100, `${kept.length} events`);
+  assert.ok(readdirSync(folder).some((name) => name.includes(".damaged-")));
+  assert.match(JSON.stringify(seen), /salvaged/);
+  const before = journal.status().streams.get("a")?.head ?? 0;
+  await append(journal, "a", event("next"));
+  assert.equal(journal.status().streams.get("a")?.head, before + 1);
+});
+
+test("append() during a salvage is durable at once and gets its seq behind what was salvaged", async (context) => {
+  const path = await journalOnDisk(context);
+  const folder = join(path, "..");
+  const bytes = readFileSync(path);
+  bytes.fill(0, 0, 100);
+  writeFileSync(path, bytes);
+  const { journal } = await openJournal(context, { folder, groups });
+  const settled = append(journal, "a", event("meanwhile"));
+  journal.commitSoon();
+  await settled;
+  const events = await everything(journal, "a");
+  assert.equal(events.at(-1)?.text, "meanwhile");
+  assert.deepEqual(
+    events.slice(0, -1).map(({ text: one }) => one),
+    Array.from({ length: eventsEach }, (_, index) => text("a", index + 1)),
+  );
+  assert.deepEqual(journal.cursor("cloud", "a"), { seq: 120, mark: "here" });
+  assert.equal(Buffer.from((await journal.readState("s", "k")) ?? []).toString(), "kept");
+});
+
+test("open() leaves at most two damaged files", async (context) => {
+  const path = await journalOnDisk(context);
+  const folder = join(path, "..");
+  for (let round = 0; round < 4; round++) {
+    const bytes = readFileSync(path);
+    bytes.fill(0, 0, 100);
+    writeFileSync(path, bytes);
+    const { journal } = await openJournal(context, { folder, groups });
+    await everything(journal, "a");
+    await journal.close();
+  }
+  const left = readdirSync(folder).filter(
+    (name) => /damaged-[^.]*$/.test(name) && !name.endsWith("-wal"),
+  );
+  assert.equal(left.length, 2);
+  assert.equal(existsSync(`${path}.new`), false);
+});
