@@ -1,5 +1,6 @@
 /** How a client speaks TLS: the same for everything that connects to a broker or server. */
 import { readFileSync } from "node:fs";
+import { createSecureContext } from "node:tls";
 import { HoldfastError, messageOf } from "./errors.ts";
 import { boolean, group, optional, text, type Infer } from "./field.ts";
 
@@ -38,12 +39,20 @@ export interface TlsClientFiles {
  * @throws HoldfastError SECRET_UNREADABLE
  */
 export function readTlsClient(settings: TlsClientSettings): TlsClientFiles {
-  return {
+  const files = {
     ...(settings.ca !== undefined && { ca: readPem(settings.ca) }),
     ...(settings.cert !== undefined && { cert: readPem(settings.cert) }),
     ...(settings.key !== undefined && { key: readPem(settings.key) }),
     rejectUnauthorized: settings.verify,
   };
+  try {
+    createSecureContext(files);
+  } catch (cause) {
+    const named = [settings.ca, settings.cert, settings.key].filter((path) => path !== undefined);
+    const why = `Cannot use certificate or key ${named.join(", ")}: ${messageOf(cause)}`;
+    throw new HoldfastError("SECRET_UNREADABLE", why, { cause });
+  }
+  return files;
 }
 
 /** @throws HoldfastError SECRET_UNREADABLE */

@@ -11,7 +11,7 @@
  *
  * It keeps nothing that outlives it: acknowledgements that were not flushed die with it, as they must, since the
  * identifiers mean nothing on the next connection. Bounds: one packet of at most `packetBytesMax` and one chunk
- * of the socket are held; acknowledgements at most as many as PUBLISHes are outstanding.
+ * of the socket are held; acknowledgements at most as many as came in since the last flush.
  */
 import { generate, parser, type IPublishPacket, type Packet, type Parser } from "mqtt-packet";
 import { connect as connectTcp, isIP, type Socket } from "node:net";
@@ -352,7 +352,8 @@ export class MqttConnection {
     const socket = this.#socket;
     // A DISCONNECT of ours may still be on its way out; a dead link would keep it for a quarter of an hour.
     socket?.destroySoon();
-    this.#clock.after(farewellMs, () => socket?.destroy());
+    const timer = this.#clock.after(farewellMs, () => socket?.destroy());
+    socket?.once("close", () => timer.cancel());
     this.#listener.ended({ error, needsOlderProtocol, isTakenOver });
   }
 

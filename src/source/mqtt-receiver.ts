@@ -137,6 +137,7 @@ export class MqttReceiver {
   async attach(attachment: Attachment): Promise<boolean> {
     this.#attachment = attachment;
     this.#outstanding = 0;
+    this.#acknowledged = 0;
     this.#confirmation = new Confirmation(attachment.receiveMaximum);
     this.#dropEarly();
     // Kept until it is done: if this connection breaks first, the next one finds the session that it began.
@@ -156,6 +157,7 @@ export class MqttReceiver {
     if (this.#attachment !== attachment) return;
     this.#isPreparing = false;
     this.#takeEarly();
+    this.chunkEnded();
   }
 
   /** The connection is gone, and with it every acknowledgement that it waits for. */
