@@ -4,7 +4,7 @@ import type { Intaken } from "./protocol.ts";
 /** Keys, names and reasons beside a row's bytes, about. */
 export const rowOverheadBytes = 256;
 
-export const noIntake: Intaken = { sections: [], letters: [], packets: [] };
+const noIntake: Intaken = { sections: [], letters: [], packets: [] };
 
 export function intakeBytes(intake: Intaken): number {
   return [...bytesByStream(intake).values()].reduce((sum, bytes) => sum + bytes, 0);

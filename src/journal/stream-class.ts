@@ -16,7 +16,7 @@ export interface StreamClass {
 }
 
 /** A minute is what dashboards show of a day. */
-export const thinDefaultMs = 60_000;
+const thinDefaultMs = 60_000;
 /** Chunks of thinned events span no more than this share of their time to live, which ends for a chunk at once. */
 const spanShare = 1 / 8;
 

@@ -8,7 +8,7 @@
  * crash leaves the chunks as they were or as they became. A sparse chunk that is still small is taken into the
  * next pass, so that one for each interval stays one also where an interval spans many passes.
  *
- * Bounds: a pass reads `passBytesMax` of what lies in the file, 256 KiB at a time, and `passChunksMax` chunks.
+ * Bounds: a pass holds `passBytesMax` of what lies in the file, or `passChunksMax` chunks, as events in memory.
  */
 import type { StoredEvent } from "../core/event.ts";
 import { openChunk, sealChunk, type ChunkHead } from "./chunk.ts";
@@ -17,7 +17,7 @@ import { chunkBytesMax, chunkEventsMax, decodeSections, SectionEncoder } from ".
 import type { Db } from "./sqlite.ts";
 
 /** Some 10,000 events of telemetry, deflated: 20 ms here, a tenth of a second on a Pi Zero. */
-export const passBytesMax = 256 * 1024;
+const passBytesMax = 256 * 1024;
 const passChunksMax = 1_024;
 /** A sparse chunk of this size, bytes, is left as it is: to write it again with each pass would wear the disk. */
 const sparseBytesMax = 32 * 1024;
