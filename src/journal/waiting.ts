@@ -34,9 +34,17 @@ export class Waiting {
   readonly #replace;
   readonly #remove;
   readonly #bytesMax: number;
+  readonly #db: Db;
+  readonly #packets;
   #bytes: number;
 
   constructor(db: Db, maxBytes: number) {
+    this.#db = db;
+    this.#packets = {
+      put: db.prepare("INSERT OR REPLACE INTO packet_id (source, id, digest) VALUES (?, ?, ?)"),
+      release: db.prepare("DELETE FROM packet_id WHERE source = ? AND id = ?"),
+      forget: db.prepare("DELETE FROM packet_id WHERE source = ?"),
+    };
     this.#put = db.prepare("INSERT INTO waiting (boot, clock, body) VALUES (?, ?, ?)");
     this.#next = db.prepare("SELECT * FROM waiting ORDER BY id LIMIT 1");
     this.#replace = db.prepare("UPDATE waiting SET body = ? WHERE id = ?");
@@ -52,13 +60,21 @@ export class Waiting {
     return this.#bytes < this.#bytesMax;
   }
 
-  /** In one transaction of its own. */
+  /** In one transaction of its own. Packet identifiers have no seq: they become true at once. */
   put(turn: Turn, boot: string): void {
     const { intake, releases, forgets, purges } = turn;
     const count = intake.sections.length + intake.letters.length + intake.packets.length;
     if (count + releases.length + forgets.length + purges.length === 0) return;
-    const body = serialize({ intake, releases, forgets, purges } satisfies Kept);
-    this.#put.run(boot, turn.clock, body);
+    const rest = { ...intake, packets: [] };
+    const body = serialize({ intake: rest, releases: [], forgets: [], purges } satisfies Kept);
+    this.#db.transaction(() => {
+      for (const { source, id } of releases) this.#packets.release.run(source, id);
+      for (const source of forgets) this.#packets.forget.run(source);
+      for (const { source, id, digest } of intake.packets)
+        this.#packets.put.run(source, id, digest ?? null);
+      if (rest.sections.length + rest.letters.length + purges.length > 0)
+        this.#put.run(boot, turn.clock, body);
+    })();
     this.#bytes += body.length;
   }
 

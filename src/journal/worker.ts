@@ -8,6 +8,7 @@
  * between. After a failed write or fsync the turn's frames in the WAL are made void (turn.ts), the file is closed and
  * opened again, and the turn goes back whole: what was not acknowledged is written anew, once (invariant 3).
  */
+import { existsSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { systemClock } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
@@ -83,13 +84,14 @@ function openStore(): Store {
 
 function openFile(): Store {
   const synchronous = setup.durability === "power-loss" ? "FULL" : "NORMAL";
+  const [isThere, hadWal] = [existsSync(setup.path), existsSync(`${setup.path}-wal`)];
   const db = openDatabase({
     path: setup.path,
     synchronous: setup.fault === "synchronous-off" ? "OFF" : synchronous,
     maxBytes: setup.maxBytes,
   });
   try {
-    return buildStore(db);
+    return buildStore(db, earlier === undefined && isThere && !hadWal);
   } catch (error) {
     // Left open it would lock out the next attempt.
     db.close();
@@ -97,9 +99,13 @@ function openFile(): Store {
   }
 }
 
-function buildStore(db: Db): Store {
+/** `withoutWal`: no log was there, which is right only for a file that was closed in order. */
+function buildStore(db: Db, withoutWal = false): Store {
   const rescue = Rescue.of(db, setup.path);
-  const { identity, ...ordinals } = identify(db, setup, openedAt, rescue?.begin());
+  const openIn = db.prepare("SELECT value FROM meta WHERE name = 'open-in-boot'").pluck().get();
+  const lostWal = withoutWal && typeof openIn === "string" && openIn !== "";
+  const isNewHistory = rescue?.begin() ?? (lostWal ? { lostOrdinals: 0 } : undefined);
+  const { identity, ...ordinals } = identify(db, setup, openedAt, isNewHistory);
   rescue?.begun();
   const ledger = new Ledger(db);
   ledger.load(setup.groups, rescue === null ? earlier : undefined);

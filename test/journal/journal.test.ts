@@ -373,10 +373,11 @@ test("open() begins a new epoch after an unclean reboot only under durability cr
     const first = await openJournal(t, { folder, durability });
     const { epoch } = first.journal.identity();
     await first.journal.close();
-    // What a power cut leaves: still marked as open, in a boot that is gone.
+    // What a power cut leaves: still marked as open, in a boot that is gone, and a log.
     const db = new Database(join(folder, "journal.db"));
     db.exec("UPDATE meta SET value = 'an-earlier-boot' WHERE name = 'open-in-boot'");
     db.close();
+    writeFileSync(join(folder, "journal.db-wal"), "");
     const { journal } = await openJournal(t, { folder, durability });
     assert.equal(journal.identity().epoch === epoch, durability === "power-loss", durability);
   }

@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -163,4 +165,43 @@ test("open() leaves at most two damaged files", async (context) => {
   );
   assert.equal(left.length, 2);
   assert.equal(existsSync(`${path}.new`), false);
+});
+
+test("open() goes on after kills in the middle of a salvage, and nothing is lost or there twice", async (context) => {
+  const path = await journalOnDisk(context);
+  const folder = join(path, "..");
+  const bytes = readFileSync(path);
+  bytes.fill(0, 0, 100);
+  writeFileSync(path, bytes);
+  const child = join(import.meta.dirname, "../support/salvage-child.ts");
+  for (let round = 0; round < 4; round++) {
+    const run = spawn(process.execPath, [child, path, `during ${round}`], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const ended = once(run, "exit");
+    await once(run.stdout, "data");
+    run.kill("SIGKILL");
+    await ended;
+  }
+  const { journal } = await openJournal(context, { folder, groups });
+  const found = (await everything(journal, "a")).map(({ text: one }) => one);
+  const salvaged = Array.from({ length: eventsEach }, (_, index) => text("a", index + 1));
+  assert.deepEqual(found, [...salvaged, "during 0", "during 1", "during 2", "during 3"]);
+});
+
+test("open() begins an epoch where the log of a journal that was not closed is gone", async (context) => {
+  const path = await journalOnDisk(context);
+  const folder = join(path, "..");
+  const first = await openJournal(context, { folder, groups });
+  const whole = first.journal.identity().epoch;
+  const copy = tempDir(context);
+  await append(first.journal, "a", event("checkpointed"));
+  await first.journal.close();
+  const db = new Database(path);
+  db.prepare("UPDATE meta SET value = 'a boot' WHERE name = 'open-in-boot'").run();
+  db.close();
+  copyJournal(path, join(copy, "journal.db"));
+  const { journal } = await openJournal(context, { folder: copy, groups });
+  assert.notEqual(journal.identity().epoch, whole);
+  assert.equal(journal.identity().parent, whole);
 });
