@@ -17,6 +17,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   groups: async () => (await import("./groups.ts")).groupsCommand,
   "dlq-inspect": async () => (await import("./dlq-inspect.ts")).dlqInspectCommand,
   "dlq-purge": async () => (await import("./dlq-purge.ts")).dlqPurgeCommand,
+  journal: async () => (await import("./journal.ts")).journalCommand,
 };
 
 /** Exit codes of every command: done, failed (one line says why), wrong usage. `run` adds its own. */

@@ -118,7 +118,7 @@ export function fits(table: string, { rowid, values }: Row): boolean {
   const known = shapes[table];
   if (known === undefined || known.hasRowid !== (rowid !== null)) return false;
   if (values.length > known.shape.length) return false;
-  return [...known.shape].every((letter, index) => {
+  return known.shape.split("").every((letter, index) => {
     // A column that a later version added is not in an older row.
     if (index >= values.length) return index >= known.shape.length - 1;
     return matches(letter, values[index] ?? null);

@@ -43,8 +43,8 @@ export const lostOrdinals = 1_000;
 
 interface Place {
   readonly id: bigint;
-  readonly page: number;
-  readonly cell: number;
+  readonly page: bigint;
+  readonly cell: bigint;
 }
 
 interface StreamEnd {
@@ -177,12 +177,12 @@ export class Salvage {
       1,
       db.prepare("SELECT count(*) FROM salvage_chunk").pluck().get() as number,
     );
-    const next = db.prepare<[bigint, number, number], Place>(
+    const next = db.prepare<[bigint, bigint, bigint], Place>(
       "SELECT * FROM salvage_chunk WHERE (id, page, cell) > (?, ?, ?) ORDER BY id, page, cell LIMIT 64",
     );
     next.safeIntegers(true);
     const put = db.prepare("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
-    let [after, done]: [Place, number] = [{ id: -(2n ** 62n), page: 0, cell: 0 }, 0];
+    let [after, done]: [Place, number] = [{ id: -(2n ** 62n), page: 0n, cell: 0n }, 0];
     for (;;) {
       const places = next.all(after.id, after.page, after.cell);
       if (places.length === 0) return;

@@ -205,3 +205,27 @@ test("open() begins an epoch where the log of a journal that was not closed is g
   assert.notEqual(journal.identity().epoch, whole);
   assert.equal(journal.identity().parent, whole);
 });
+
+test("read() of a damaged chunk tells its range in _gaps and in the metric once, also after a restart", async (context) => {
+  const path = await journalOnDisk(context);
+  const folder = join(path, "..");
+  const first = await openJournal(context, { folder, groups });
+  await first.journal.close();
+  const db = new Database(path);
+  db.prepare("UPDATE chunk SET body = zeroblob(size) WHERE (id & 1099511627775) = 11").run();
+  db.close();
+  for (let run = 0; run < 2; run++) {
+    const { journal, context: seen } = await openJournal(context, { folder, groups });
+    await everything(journal, "a");
+    await append(journal, "c", event("a turn"));
+    const gaps = (await everything(journal, "_gaps")).map(({ text: one }) => one);
+    assert.deepEqual(gaps, ['{"stream":"a","from":11,"to":20,"kept":0,"reason":"damaged"}']);
+    const lost = [...seen.sums].filter(([name]) => name.startsWith("holdfast_journal_lost_total"));
+    assert.deepEqual(
+      lost.map(([, sum]) => sum),
+      [10],
+    );
+    assert.equal(seen.now().status, "degraded");
+    await journal.close();
+  }
+});
