@@ -9,8 +9,17 @@
  * - wal_autocheckpoint 1,000 pages of 4 KiB, journal_size_limit the same: the WAL stays about 4 MiB on the card
  * - max_page_count: SQLite itself refuses to grow past `maxBytes` (SQLITE_FULL)
  */
-import { constants, copyFileSync, existsSync, fsyncSync, mkdirSync, openSync } from "node:fs";
-import { closeSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { dirname, resolve } from "node:path";
 import Database from "better-sqlite3";
 import { HoldfastError, messageOf } from "../core/errors.ts";
@@ -131,6 +140,8 @@ export function refuseStrangers(path: string): void {
   const head = headOf(path, headBytes);
   const damage = damageOf(path, head);
   if (damage !== null) throw new DamagedFile(path, damage);
+  // Made, and never written: whoever made it was cut off before anything was promised.
+  if (statSync(path).size === 0) return;
   const isDatabase = head.toString("latin1", 0, 16) === "SQLite format 3\0";
   const application = head.readUInt32BE(68);
   if (isDatabase && application === applicationId) {
