@@ -26,7 +26,7 @@ export interface WorkerSetup {
   readonly streams: ReadonlyMap<string, StreamQuota>;
   readonly groups: readonly GroupDeclaration[];
   /** Planted faults for the tests of the proofs; none in a running agent. */
-  readonly fault?: "synchronous-off" | "settle-before-commit" | "no-reserve";
+  readonly fault?: "synchronous-off" | "settle-before-commit" | "no-reserve" | "folder-not-synced";
 }
 
 export interface StreamQuota {

@@ -91,6 +91,8 @@ export interface OpenOptions {
   readonly path: string;
   readonly synchronous: "FULL" | "NORMAL" | "OFF";
   readonly maxBytes: number;
+  /** A planted fault. */
+  readonly leavesFolders?: boolean;
 }
 
 /** @throws HoldfastError JOURNAL_FOREIGN, JOURNAL_LOCKED, JOURNAL_UNAVAILABLE; DamagedFile */
@@ -124,7 +126,7 @@ export function openDatabase(options: OpenOptions): Db {
     // SQLite syncs the folder of a new WAL, not that of a new database, and knows nothing of new folders. A file
     // that is there may be one whose maker was killed before this line.
     const last = outermost === undefined ? folder : dirname(outermost);
-    for (let each = folder; ; each = dirname(each)) {
+    for (let each = folder; options.leavesFolders !== true; each = dirname(each)) {
       syncFolder(each);
       if (each === last || each === dirname(each)) break;
     }

@@ -88,6 +88,7 @@ function openFile(): Store {
   const db = openDatabase({
     path: setup.path,
     synchronous: setup.fault === "synchronous-off" ? "OFF" : synchronous,
+    leavesFolders: setup.fault === "folder-not-synced",
     maxBytes: setup.maxBytes,
   });
   try {

@@ -1,17 +1,19 @@
 /**
- * The long runs: `npm run torture [-- NAME … --kills N --seed N]`. Each prints its seed, duration and counts, and
+ * The long runs: `npm run torture [-- NAME … --kills N --states N --seed N]`. Each prints its seed, duration and counts, and
  * fails when a promise was broken.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { powerCutLives, powerCutRun } from "./power-cut.ts";
 import { killRun, type KillPlan } from "./kills.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     kills: { type: "string", default: "100" },
+    states: { type: "string", default: "20000" },
     seed: { type: "string", default: String(Date.now() % 2 ** 31) },
   },
 });
@@ -25,7 +27,7 @@ const fullSpeed = {
   broker: { 1: 15_000, 2: 8_000 },
 } as const;
 
-const runs: Record<string, () => Promise<boolean>> = { kills };
+const runs: Record<string, () => Promise<boolean>> = { kills, "power-cut": powerCut };
 const chosen = positionals.length > 0 ? positionals : Object.keys(runs);
 let passed = true;
 for (const name of chosen) {
@@ -35,6 +37,15 @@ for (const name of chosen) {
   passed = (await run()) && passed;
 }
 process.exitCode = passed ? 0 : 1;
+
+/** Disk images that a power cut could have left, each opened by the journal, each 25th by the whole agent. */
+async function powerCut(): Promise<boolean> {
+  const seed = Number(values.seed);
+  const plan = { lives: powerCutLives, states: Number(values.states), seed, agentEvery: 25 };
+  const report = await powerCutRun(plan);
+  process.stdout.write(`${JSON.stringify({ run: "power-cut", seed, ...report })}\n`);
+  return report.broken.length === 0 && report.states >= plan.states;
+}
 
 /** kill -9 under load, through mosquitto and the embedded broker, at QoS 1 and 2, paced and as fast as it goes. */
 async function kills(): Promise<boolean> {

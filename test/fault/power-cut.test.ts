@@ -1,0 +1,30 @@
+/** The short form of `npm run torture -- power-cut`: the same run, fewer states, and the faults it must see. */
+import assert from "node:assert/strict";
+import { test, type TestContext } from "node:test";
+import { powerCutRun, type PowerCutPlan, type PowerCutReport } from "../torture/power-cut.ts";
+
+/** A new file, three openings, a kill. */
+const short = { lives: [30, 20, 10], agentEvery: 25 };
+
+async function run(
+  t: TestContext,
+  plan: Pick<PowerCutPlan, "states"> & Partial<PowerCutPlan>,
+): Promise<PowerCutReport> {
+  const seed = Math.floor(Math.random() * 2 ** 31);
+  const report = await powerCutRun({ ...short, seed, ...plan });
+  t.diagnostic(JSON.stringify({ seed, ...plan, ...report, broken: report.broken.slice(0, 3) }));
+  return report;
+}
+
+test("the journal keeps every promise in any state that a power cut can leave", async (t) => {
+  const { states, broken } = await run(t, { states: 400 });
+  assert.deepEqual(broken, []);
+  assert.ok(states >= 500, `${states} states`);
+});
+
+for (const fault of ["synchronous-off", "settle-before-commit", "folder-not-synced"]) {
+  test(`the proof sees a journal with the fault ${fault}`, async (t) => {
+    const { broken } = await run(t, { states: 200, agentEvery: 10_000, stopsEarly: true, fault });
+    assert.ok(broken.length > 0);
+  });
+}

@@ -1,0 +1,10 @@
+import { createHash } from "node:crypto";
+
+/** JSON of 2 to 14 KiB that does not compress and can be told from its number: a chunk takes one page or several. */
+export function powerCutPayload(n: number): Buffer {
+  const blocks = 24 + ((n * 37) % 160);
+  const noise = Array.from({ length: blocks }, (_, index) =>
+    createHash("sha512").update(`${n} ${index}`).digest("base64"),
+  );
+  return Buffer.from(JSON.stringify({ n, noise: noise.join("") }));
+}

@@ -1,0 +1,190 @@
+/**
+ * What a power cut can leave, at each moment of the journal's life, and whether it is opened with all that was
+ * acknowledged.
+ *
+ * A real process works on a real journal under a recorder (disk-trace.ts): the folders are new, chunks are appended,
+ * units of work committed, old chunks trimmed, the WAL checkpointed, the file closed in order and the process killed,
+ * several lives in a row. Then at each call between two syncs the disk images are built that a cut could have left
+ * there (disk-image.ts), and each is opened with the journal's own recovery, each 25th with the whole agent.
+ */
+import { mkdirSync, mkdtempSync, rmSync, existsSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { crc32 } from "node:zlib";
+import type { DiskCall } from "./disk-trace.ts";
+import { nestedFolder, traceDisk } from "./disk-trace.ts";
+import { DiskModel, survivals, type Image } from "./disk-image.ts";
+import { seeded } from "./kills.ts";
+import { problemOfAgent, problemOfJournal, type Promised } from "./power-cut-verdict.ts";
+
+export interface PowerCutPlan {
+  /** Events of each life of the recorded process. */
+  readonly lives: readonly number[];
+  /** About how many states to try. */
+  readonly states: number;
+  readonly seed: number;
+  /** One state in so many with the whole agent. */
+  readonly agentEvery: number;
+  /** The journal's planted fault. */
+  readonly fault?: string;
+  /** Ends at the first broken promise. */
+  readonly stopsEarly?: boolean;
+}
+
+export interface PowerCutReport {
+  readonly calls: number;
+  /** Moments at which the power was cut. */
+  readonly cuts: number;
+  /** Images that differ from the one before. */
+  readonly states: number;
+  readonly agents: number;
+  /** The first of them, with the state's place. */
+  readonly broken: readonly string[];
+  readonly seconds: number;
+}
+
+/** Enough for some checkpoints of the WAL in each, at about 9 KiB an event. */
+export const powerCutLives = [250, 250, 250, 100];
+
+/** Kept of what was found; more of the same help nobody. */
+const brokenMax = 20;
+/** Images are built in memory where there is such a place: they need no disk. */
+const scratch = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+/** States that are opened side by side: the machine's two cores. */
+const lanes = 2;
+
+interface State {
+  readonly image: Image;
+  readonly promised: Promised;
+  readonly place: string;
+  readonly withAgent: boolean;
+}
+
+export async function powerCutRun(plan: PowerCutPlan): Promise<PowerCutReport> {
+  const began = performance.now();
+  const base = mkdtempSync(join(tmpdir(), "holdfast-cut-"));
+  const shelf = mkdtempSync(join(scratch, "holdfast-cut-"));
+  try {
+    const calls = await record(base, plan);
+    const states = statesOf(base, calls, plan);
+    const counts = { cuts: 0, states: 0, agents: 0 };
+    const broken: string[] = [];
+    const lane = async (number: number): Promise<void> => {
+      for (let next = states.next(); next.done !== true; next = states.next()) {
+        const state = next.value;
+        counts.states++;
+        if (state.withAgent) counts.agents++;
+        const problem = await problemOf(state, join(shelf, `${number}-${counts.states}`));
+        if (problem === null) continue;
+        if (broken.length < brokenMax) broken.push(`${state.place}: ${problem}`);
+        if (plan.stopsEarly === true) return;
+      }
+    };
+    await Promise.all(Array.from({ length: lanes }, (_, number) => lane(number)));
+    counts.cuts = cutsOf(base, calls).length;
+    return { calls: calls.length, ...counts, broken, seconds: (performance.now() - began) / 1000 };
+  } finally {
+    rmSync(base, { recursive: true, force: true });
+    rmSync(shelf, { recursive: true, force: true });
+  }
+}
+
+/** Several lives in a row over one journal: ended in order, and killed. */
+async function record(base: string, plan: PowerCutPlan): Promise<DiskCall[]> {
+  const path = join(nestedFolder(base), "journal.db");
+  const trace = join(tmpdir(), `${basename(base)}.trace`);
+  const existing = new Set<string>();
+  const calls: DiskCall[] = [];
+  for (const [life, events] of plan.lives.entries()) {
+    const isLast = life === plan.lives.length - 1;
+    const end = isLast || life % 2 === 0 ? "close" : "die";
+    const child = ["test/support/power-cut-child.ts", path, String(events), end];
+    const all = plan.fault === undefined ? child : [...child, plan.fault];
+    calls.push(...(await traceDisk(base, trace, all, existing)));
+  }
+  rmSync(trace, { force: true });
+  return calls;
+}
+
+/** Calls after which something is neither certainly on the disk nor certainly not. */
+function cutsOf(base: string, calls: readonly DiskCall[]): number[] {
+  const model = new DiskModel(base);
+  const cuts: number[] = [];
+  for (const [index, call] of calls.entries()) {
+    model.apply(call);
+    if (call.kind !== "said" && model.isOpen) cuts.push(index);
+  }
+  return cuts;
+}
+
+function* statesOf(base: string, calls: readonly DiskCall[], plan: PowerCutPlan): Generator<State> {
+  const random = seeded(plan.seed);
+  const cuts = new Set(chosen(cutsOf(base, calls), plan, random));
+  const model = new DiskModel(base);
+  let promised: Promised = { epoch: null, settled: 0, passed: 0 };
+  let [before, count] = ["", 0];
+  for (const [index, call] of calls.entries()) {
+    model.apply(call);
+    if (call.kind === "said") promised = heard(promised, call.line);
+    if (!cuts.has(index)) continue;
+    for (const survival of survivals(random)) {
+      const image = model.image(survival);
+      const digest = digestOf(image);
+      if (digest === before) continue;
+      before = digest;
+      count++;
+      const place = `cut after call ${index} (${call.kind}), ${survival.name}`;
+      const withAgent = count % plan.agentEvery === 0;
+      yield { image: relative(image, base), promised, place, withAgent };
+    }
+  }
+}
+
+/** The first cuts all, since openings are where holes are; of the others as many as are asked for, evenly drawn. */
+function chosen(cuts: readonly number[], plan: PowerCutPlan, random: () => number): number[] {
+  const wanted = plan.states / survivals(random).length;
+  const share = wanted / cuts.length;
+  return cuts.filter((_, index) => index < wanted / 4 || random() < share);
+}
+
+function heard(promised: Promised, line: string): Promised {
+  const [word = "", value = ""] = line.split(" ");
+  if (word === "open") return { ...promised, epoch: promised.epoch ?? value };
+  if (word === "settled") return { ...promised, settled: Number(value) };
+  if (word === "passed") return { ...promised, passed: Number(value) };
+  return promised;
+}
+
+function digestOf(image: Image): string {
+  return [...image]
+    .map(([path, data]) => `${path} ${data?.length} ${data === null ? "" : crc32(data)}`)
+    .join("\n");
+}
+
+function relative(image: Image, base: string): Image {
+  const folder = nestedFolder(base);
+  return new Map(
+    [...image]
+      .filter(([path]) => path.startsWith(`${folder}/`))
+      .map(([path, data]) => [path.slice(folder.length + 1), data]),
+  );
+}
+
+async function problemOf(state: State, folder: string): Promise<string | null> {
+  mkdirSync(folder, { recursive: true });
+  for (const [name, data] of state.image) {
+    if (data === null) mkdirSync(join(folder, name), { recursive: true });
+    else {
+      mkdirSync(dirname(join(folder, name)), { recursive: true });
+      writeFileSync(join(folder, name), data);
+    }
+  }
+  try {
+    if (state.withAgent) return await problemOfAgent(folder, state.promised);
+    return await problemOfJournal(folder, state.promised);
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
