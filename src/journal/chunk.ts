@@ -11,7 +11,14 @@
  *
  * Epoch and boot are ordinals of rows in their tables.
  */
-import { constants, crc32, deflateRawSync, inflateRawSync, zstdDecompressSync } from "node:zlib";
+import {
+  constants,
+  crc32,
+  deflateRawSync,
+  inflateRawSync,
+  zstdCompressSync,
+  zstdDecompressSync,
+} from "node:zlib";
 import type { ClockQuality } from "../core/event.ts";
 import { chunkBytesMax, chunkEventsMax, countOf, sectionHeadBytes } from "./section.ts";
 import { packSeqs, unpackSeqs } from "./sparse.ts";
@@ -21,6 +28,12 @@ const version = 1;
 export const headerBytes = 48;
 /** Below this a deflate stream's own bytes eat the gain (measured with 90-byte JSON: one event never shrinks). */
 const compressFromBytes = 160;
+/**
+ * From here zstd is smaller and faster (90-byte JSON, 20 events: 0.24 of the bytes beside 0.28; 1,024: 0.17 in 140 µs
+ * beside 0.22 in 590), below it deflate. A preset dictionary makes 10 events 0.26 instead of 0.30, which is the same
+ * page.
+ */
+const zstdFromBytes = 2_000;
 
 const sparseFlag = 0b0100;
 const compressions = ["none", "deflate", "zstd"] as const;
@@ -37,7 +50,18 @@ export interface ChunkHead {
   readonly seqs: readonly number[] | null;
 }
 
-/** The chunk of one commit, ready for the disk. Deflate level 1 where it makes the body smaller. */
+/** By what makes it smaller: level 1 of either; higher levels cost twice the time and more for 2 % of the bytes. */
+function compressed(raw: Uint8Array): { body: Uint8Array; compression: number } {
+  if (raw.length < compressFromBytes) return { body: raw, compression: 0 };
+  const isLong = raw.length >= zstdFromBytes;
+  const body = isLong
+    ? zstdCompressSync(raw, { params: { [constants.ZSTD_c_compressionLevel]: 1 } })
+    : deflateRawSync(raw, { level: constants.Z_BEST_SPEED });
+  const compression = compressions.indexOf(isLong ? "zstd" : "deflate");
+  return body.length < raw.length ? { body, compression } : { body: raw, compression: 0 };
+}
+
+/** The chunk of one commit, ready for the disk. */
 export function sealChunk(
   sections: readonly Uint8Array[],
   head: Omit<ChunkHead, "count" | "seqs"> & Partial<Pick<ChunkHead, "seqs">>,
@@ -45,15 +69,7 @@ export function sealChunk(
   const isSparse = head.seqs !== undefined && head.seqs !== null;
   const parts = isSparse ? [packSeqs(head.seqs), ...sections] : sections;
   const raw = parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
-  let body = raw;
-  let compression = 0;
-  if (raw.length >= compressFromBytes) {
-    const deflated = deflateRawSync(raw, { level: constants.Z_BEST_SPEED });
-    if (deflated.length < raw.length) {
-      body = deflated;
-      compression = 1;
-    }
-  }
+  const { body, compression } = compressed(raw);
   const first = Buffer.from(sections[0]?.buffer ?? raw.buffer, sections[0]?.byteOffset ?? 0);
   const chunk = Buffer.allocUnsafe(headerBytes + body.length);
   chunk.writeUInt16LE(magic, 0);

@@ -18,7 +18,7 @@ import { waitingBytesMax, waitingShare } from "./outbox.ts";
 import type { DiskState, WorkerSetup } from "./protocol.ts";
 import { isNoSpace, Reserve, wantedBytes, type DiskVerdict } from "./reserve.ts";
 import type { Retention } from "./retention.ts";
-import { isFull, pageBytes, sqliteCode, type Db } from "./sqlite.ts";
+import { isFull, pageBytesOf, sqliteCode, type Db } from "./sqlite.ts";
 
 /** statfs(2) asks the kernel, not the card. */
 const lookEveryMs = 1_000;
@@ -79,7 +79,8 @@ export class DiskRoom {
     this.#retention = retention;
     this.#quotaPages = db.pragma("max_page_count", { simple: true }) as number;
     this.#walLimitBytes = db.pragma("journal_size_limit", { simple: true }) as number;
-    const walBytes = (db.pragma("wal_autocheckpoint", { simple: true }) as number) * pageBytes;
+    const walBytes =
+      (db.pragma("wal_autocheckpoint", { simple: true }) as number) * pageBytesOf(db);
     const { maxBytes, fault } = this.#setup;
     const turnBytesMax = Math.min(waitingBytesMax, maxBytes * waitingShare);
     const wanted = wantedBytes(walBytes, turnBytesMax, maxBytes);
@@ -148,7 +149,7 @@ export class DiskRoom {
     db.pragma(`max_page_count = ${pages}`);
     // What the WAL has is not given back: others would take it.
     db.pragma("journal_size_limit = -1");
-    this.#retention?.capAt(pages * pageBytes);
+    this.#retention?.capAt(pages * pageBytesOf(db));
   }
 
   #leave(): void {

@@ -5,7 +5,6 @@
  * Memory: one entry for each page in the log.
  */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import { pageBytes } from "./sqlite.ts";
 
 const walHeaderBytes = 32;
 const frameHeaderBytes = 24;
@@ -16,6 +15,7 @@ export class PageFile {
   readonly #file: number;
   readonly #wal: number | null;
   readonly #inWal = new Map<number, number>();
+  readonly pageBytes: number;
   /** Whole pages, the log's too. */
   readonly pages: number;
   /** Frames that some commit covers. */
@@ -24,9 +24,11 @@ export class PageFile {
   constructor(path: string) {
     this.#file = openSync(path, "r");
     this.#wal = openIfThere(`${path}-wal`);
+    this.pageBytes =
+      pageSize(this.#file, 16, 2) ?? pageSize(this.#wal, 8, 4) ?? guessed(this.#file);
     const committed = this.#wal === null ? { frames: 0, pages: 0 } : this.#readWal(this.#wal);
     this.walFrames = committed.frames;
-    const own = Math.floor(fstatSync(this.#file).size / pageBytes);
+    const own = Math.floor(fstatSync(this.#file).size / this.pageBytes);
     this.pages = Math.max(own, ...this.#inWal.keys());
   }
 
@@ -37,6 +39,7 @@ export class PageFile {
 
   /** Pages count from 1; null: the file has no such page, or not all of it. */
   page(number: number): Buffer | null {
+    const { pageBytes } = this;
     const page = Buffer.allocUnsafe(pageBytes);
     const at = this.#inWal.get(number);
     try {
@@ -56,11 +59,11 @@ export class PageFile {
     const whole = { frames: 0, pages: 0 };
     if (readSync(wal, header, 0, walHeaderBytes, 0) < walHeaderBytes) return whole;
     if ((header.readUInt32BE(0) & ~1) >>> 0 !== walMagic) return whole;
-    if (header.readUInt32BE(8) !== pageBytes) return whole;
+    if (header.readUInt32BE(8) !== this.pageBytes) return whole;
     const isBig = (header.readUInt32BE(0) & 1) === 1;
     let sum = checksum([0, 0], header.subarray(0, 24), isBig);
     if (sum[0] !== header.readUInt32BE(24) || sum[1] !== header.readUInt32BE(28)) return whole;
-    const frame = Buffer.alloc(frameHeaderBytes + pageBytes);
+    const frame = Buffer.alloc(frameHeaderBytes + this.pageBytes);
     let open: [number, number][] = [];
     for (let at = walHeaderBytes; ; at += frame.length) {
       if (readSync(wal, frame, 0, frame.length, at) < frame.length) return whole;
@@ -78,6 +81,31 @@ export class PageFile {
       open = [];
     }
   }
+}
+
+/** Ours, in the order of the format's versions. */
+const pageSizes = [4096, 1024];
+
+/** What the header of the file or its log says; null: nothing that we ever made. */
+function pageSize(file: number | null, at: number, bytes: 2 | 4): number | null {
+  const head = Buffer.alloc(bytes);
+  if (file === null || readSync(file, head, 0, bytes, at) < bytes) return null;
+  const size = head.readUIntBE(0, bytes);
+  return pageSizes.includes(size) ? size : null;
+}
+
+/** By which size more pages begin as a b-tree's leaf does, in the first MiB. */
+function guessed(file: number): number {
+  const bytes = Buffer.alloc(Math.min(fstatSync(file).size, 1024 * 1024));
+  readSync(file, bytes, 0, bytes.length, 0);
+  const leavesOf = (size: number): number => {
+    let found = 0;
+    for (let at = size; at < bytes.length; at += size)
+      if (bytes[at] === 0x0d || bytes[at] === 0x0a) found++;
+    return found;
+  };
+  // With pages of 1,024 four times as many are found by that size as by 4,096, with those of 4,096 as many.
+  return leavesOf(1024) > 2 * leavesOf(4096) ? 1024 : 4096;
 }
 
 function openIfThere(path: string): number | null {

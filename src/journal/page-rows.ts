@@ -3,7 +3,6 @@
  * does not fit its page is no row. Whether a chunk's bytes are right its own checksum says.
  */
 import type { PageFile } from "./page-file.ts";
-import { pageBytes } from "./sqlite.ts";
 
 export type Value = null | number | string | Buffer;
 
@@ -23,9 +22,6 @@ export const pageTypes = {
 const types: ReadonlySet<number> = new Set(Object.values(pageTypes));
 /** No row of ours is larger: an MQTT packet has 256 MiB at the most, a chunk or a letter holds one beside little. */
 const rowBytesMax = 300 * 1024 * 1024;
-const indexMax = Math.floor(((pageBytes - 12) * 64) / 255) - 23;
-const tableMax = pageBytes - 35;
-const localMin = Math.floor(((pageBytes - 12) * 32) / 255) - 23;
 
 /** A page of a b-tree; null: it is none. */
 export class TreePage {
@@ -49,11 +45,11 @@ export class TreePage {
     const isLeaf = type === pageTypes.indexLeaf || type === pageTypes.tableLeaf;
     const array = head + (isLeaf ? 8 : 12);
     const count = page.readUInt16BE(head + 3);
-    if (array + count * 2 > pageBytes) return null;
+    if (array + count * 2 > page.length) return null;
     const cells: number[] = [];
     for (let index = 0; index < count; index++) {
       const at = page.readUInt16BE(array + index * 2);
-      if (at < array + count * 2 || at > pageBytes - 4) return null;
+      if (at < array + count * 2 || at > page.length - 4) return null;
       cells.push(at);
     }
     return new TreePage(page, head, cells);
@@ -77,26 +73,30 @@ export class TreePage {
   /** The rowid of a table leaf's cell without the rest of its row. */
   rowid(index: number): bigint | null {
     if (this.type !== pageTypes.tableLeaf) return null;
-    const [, at] = varint(this.#page, this.#cells[index] ?? pageBytes);
+    const [, at] = varint(this.#page, this.#cells[index] ?? this.#page.length);
     return varint(this.#page, at)[0];
   }
 
   /** null: that cell is no row. */
   row(index: number, file: PageFile): Row | null {
     if (this.type === pageTypes.tableInterior) return null;
-    let at = this.#cells[index] ?? pageBytes;
+    let at = this.#cells[index] ?? this.#page.length;
     if (this.type === pageTypes.indexInterior) at += 4;
     const [length, afterLength] = varint(this.#page, at);
     const isTable = this.type === pageTypes.tableLeaf;
     const [rowid, begin] = isTable
       ? varint(this.#page, afterLength)
       : ([null, afterLength] as const);
-    const payload = this.#payload(Number(length), begin, isTable ? tableMax : indexMax, file);
+    const payload = this.#payload(Number(length), begin, isTable, file);
     const values = payload === null ? null : recordOf(payload);
     return values === null ? null : { rowid, values };
   }
 
-  #payload(length: number, begin: number, max: number, file: PageFile): Buffer | null {
+  #payload(length: number, begin: number, isTable: boolean, file: PageFile): Buffer | null {
+    const { pageBytes } = file;
+    // 1.6: a page of an index holds at least four rows, a quarter of each.
+    const max = isTable ? pageBytes - 35 : Math.floor(((pageBytes - 12) * 64) / 255) - 23;
+    const localMin = Math.floor(((pageBytes - 12) * 32) / 255) - 23;
     if (length > rowBytesMax || length > file.pages * pageBytes) return null;
     let local = length;
     if (length > max) {

@@ -16,7 +16,7 @@
 import { Gaps, type Gap } from "./gaps.ts";
 import { chunkColumns, chunkId, type ChunkRow, type Ledger } from "./ledger.ts";
 import type { Dropped, Moment, WorkerSetup } from "./protocol.ts";
-import { pageBytes, type Db } from "./sqlite.ts";
+import { pageBytesOf, type Db } from "./sqlite.ts";
 import { StreamClasses } from "./stream-class.ts";
 import { Thinning } from "./thinning.ts";
 
@@ -83,6 +83,7 @@ export class Retention {
   readonly #delete;
   readonly #offset;
   readonly #pages;
+  readonly #pageBytes: number;
   readonly #freePages;
   /** What lay in the file for each byte that came, at a stream's last chunk. */
   readonly #ratios = new Map<string, number>();
@@ -102,12 +103,14 @@ export class Retention {
     );
     this.#delete = db.prepare("DELETE FROM chunk WHERE id = ?");
     this.#offset = db.prepare("SELECT offset_ms FROM boot WHERE ordinal = ?").pluck();
+    this.#pageBytes = pageBytesOf(db);
     this.#pages = db.prepare("PRAGMA page_count").pluck();
     this.#freePages = db.prepare("PRAGMA freelist_count").pluck();
   }
 
   usedBytes(): number {
-    return ((this.#pages.get() as number) - (this.#freePages.get() as number)) * pageBytes;
+    const pages = (this.#pages.get() as number) - (this.#freePages.get() as number);
+    return pages * this.#pageBytes;
   }
 
   /** What was dropped since this was last called; after a rollback nothing was. */
