@@ -23,6 +23,7 @@ import { createHttpServer } from "./host/http.ts";
 import { parseListen } from "./host/listen.ts";
 import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
+import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
 import type { GroupDeclaration, Journal } from "./journal/journal.ts";
 import type { StreamQuota } from "./journal/protocol.ts";
@@ -58,6 +59,7 @@ interface Opened {
   readonly config: Config;
   readonly surroundings: Surroundings;
   readonly journal: Journal;
+  readonly wear: WearMeter;
   readonly stack: AsyncDisposableStack;
   readonly rules: (stream: string) => StreamRules;
   readonly formats: ReadonlyMap<string, PayloadFormat>;
@@ -100,7 +102,16 @@ async function assemble(
   stack.defer(() => http.close());
   await http.open();
 
-  journal = await openJournal(config, setup, surroundings, device, stack);
+  const { wearBudget, cardEndurance, linger } = config.journal;
+  const wear = createWearMeter({
+    context: context("agent", "wear"),
+    enduranceBytes: cardEndurance,
+    lingerMs: linger,
+    ...(wearBudget !== undefined && { budgetBytes: wearBudget }),
+  });
+  stack.defer(() => wear.stop());
+  wear.start();
+  journal = await openJournal(config, setup, surroundings, device, wear, stack);
   const rules = rulesOf(config);
   const formats = new Map(
     streamsOf(config).map((stream): [string, PayloadFormat] => [stream, rules(stream).format]),
@@ -117,7 +128,7 @@ async function assemble(
   stack.defer(() => admin.close());
   await admin.open();
 
-  const opened: Opened = { config, surroundings, journal, stack, rules, formats };
+  const opened: Opened = { config, surroundings, journal, wear, stack, rules, formats };
   startSinks(opened);
   await startProcessors(opened, setup);
   await openSources(opened);
@@ -140,6 +151,7 @@ async function openJournal(
   setup: AgentSetup,
   surroundings: Surroundings,
   device: string,
+  wear: WearMeter,
   stack: AsyncDisposableStack,
 ): Promise<Journal> {
   const path = config.journal.path ?? `${stateFolder()}/journal.db`;
@@ -156,6 +168,7 @@ async function openJournal(
       Object.entries(config.streams).map(([name, options]) => [name, classOf(options)]),
     ),
     onFatal: setup.onFatal,
+    lingerMs: () => wear.lingerMs(),
     ...(setup.journalFault !== undefined && { fault: setup.journalFault }),
   });
   stack.defer(() => journal.close());
@@ -291,7 +304,9 @@ function asFatal(error: unknown): HoldfastError {
 }
 
 /** Opened last, closed first, all at once: the grace counts for all of them together. */
-async function openSources({ config, surroundings, journal, stack, rules }: Opened): Promise<void> {
+async function openSources(opened: Opened): Promise<void> {
+  const { config, surroundings, journal, wear, stack, rules } = opened;
+  const onBytes = (bytes: number): void => wear.accepted(bytes);
   const { device } = journal.identity();
   const sources: Source[] = [];
   stack.defer(async () => {
@@ -302,6 +317,6 @@ async function openSources({ config, surroundings, journal, stack, rules }: Open
     const source = sourceKinds[options.type].create(context, options as never, { device });
     sources.push(source);
     const { stream } = options;
-    await source.open(createIntake({ context, journal, stream, rules: rules(stream) }));
+    await source.open(createIntake({ context, journal, stream, rules: rules(stream), onBytes }));
   }
 }

@@ -77,6 +77,13 @@ function brief(part: ComponentSnapshot): string {
   if (used !== undefined && most !== undefined && most > 0) {
     return `${formatSize(used)} of ${formatSize(most)} used (${Math.round((used / most) * 100)} %)`;
   }
+  const [aDay, years] = [number("bytesADay"), number("cardYears")];
+  if (aDay !== undefined) {
+    const each = number("writtenForEach");
+    const ratio = each === undefined ? "" : `, ${each} for each byte that came`;
+    const life = years === undefined ? "" : `, the card lasts about ${years} years`;
+    return `${formatSize(aDay)} a day to the card${ratio}${life}`;
+  }
   const [free, whole] = [number("freeBytes"), number("totalBytes")];
   if (free !== undefined && whole !== undefined)
     return `${formatSize(free)} of ${formatSize(whole)} free`;

@@ -60,13 +60,18 @@ export const metricTable = {
   },
   holdfast_journal_disk_bytes_written_total: {
     kind: "counter",
-    help: "Bytes that this process sent to the disk layer (/proc/self/io write_bytes)",
+    help: "Bytes that this process sent to the disk layer (/proc/self/io write_bytes less cancelled_write_bytes)",
     labels: [],
   },
   holdfast_source_events_total: {
     kind: "counter",
     help: "Events from a source, by status (accepted, dead_letter, skipped, repeated)",
     labels: ["source", "status"],
+  },
+  holdfast_source_bytes_total: {
+    kind: "counter",
+    help: "Payload bytes that a source handed over; beside journal_disk_bytes_written_total the wear for each of them",
+    labels: ["source"],
   },
   holdfast_source_connected: {
     kind: "gauge",

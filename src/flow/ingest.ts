@@ -27,12 +27,15 @@ export interface IngestParts {
   readonly journal: Journal;
   readonly stream: string;
   readonly rules: StreamRules;
+  /** Payload bytes that came, for the wear meter. */
+  readonly onBytes: (bytes: number) => void;
 }
 
-export function createIntake({ context, journal, stream, rules }: IngestParts): Intake {
+export function createIntake({ context, journal, stream, rules, onBytes }: IngestParts): Intake {
   const source = context.name;
   const count = (status: string): { add(count?: number): void } =>
     context.metrics.counter("holdfast_source_events_total", { source, status });
+  const bytes = context.metrics.counter("holdfast_source_bytes_total", { source });
   const accepted = count("accepted");
   const repeated = count("repeated");
   const deadLetters = count("dead_letter");
@@ -64,6 +67,8 @@ export function createIntake({ context, journal, stream, rules }: IngestParts): 
   return {
     accept(message, settled) {
       const receivedAt = context.clock.wallMs();
+      bytes.add(message.payload.length);
+      onBytes(message.payload.length);
       const packet = message.packet === undefined ? undefined : { source, ...message.packet };
       const admitted = admit(rules, message, receivedAt);
       if (admitted instanceof HoldfastError) {

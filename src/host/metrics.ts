@@ -4,10 +4,10 @@
  * A part resolves its series once and adds to plain numbers on the hot path; prom-client sees them at a scrape.
  * Bounded: a metric has at most `seriesMax` series; what comes on top is counted together under the label `other`.
  */
-import { readFile } from "node:fs/promises";
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import { metricTable, type Metrics } from "../core/metrics.ts";
 import type { EventLoopWatch } from "./event-loop.ts";
+import { bytesWritten } from "./wear.ts";
 
 export interface MetricsBook extends Metrics {
   /** What a scrape gets: OpenMetrics where `accept` asks for it, else Prometheus text. */
@@ -79,7 +79,7 @@ export function createMetrics(parts: MetricsParts): MetricsBook {
       for (const collect of scrapes) collect();
       numbered("holdfast_event_loop_lag_seconds", {}).value = parts.eventLoop.takeLagSeconds();
       const written = numbered("holdfast_journal_disk_bytes_written_total", {});
-      written.value = (await diskBytesWritten()) ?? written.value;
+      written.value = (await bytesWritten()) ?? written.value;
       const text = await registry.metrics();
       return asksForOpenMetrics(accept)
         ? { contentType: Registry.OPENMETRICS_CONTENT_TYPE, body: toOpenMetrics(text) }
@@ -166,17 +166,6 @@ function collectProcessMetrics(registry: Registry): void {
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 600_000 });
   for (const { name } of registry.getMetricsAsArray()) {
     if (name.startsWith("nodejs_eventloop_")) registry.removeSingleMetric(name);
-  }
-}
-
-/** proc(5): `write_bytes` counts what this process caused to be sent to the storage layer. */
-async function diskBytesWritten(): Promise<number | undefined> {
-  try {
-    const match = /^write_bytes: (\d+)$/m.exec(await readFile("/proc/self/io", "utf8"));
-    return match === null ? undefined : Number(match[1]);
-  } catch {
-    // Not Linux, or /proc is hidden (ProtectProc=): the counter stays at 0.
-    return undefined;
   }
 }
 

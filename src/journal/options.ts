@@ -27,6 +27,17 @@ export const journalOptions = group(
       doc: "What every group has passed is kept this long for replay",
       default: "30d",
     }),
+    wearBudget: optional(
+      size({
+        doc: "The most that should be written to the card in a day; beyond it the linger of streams without one of their own widens, to 1m at most; left out: no bound",
+        example: "2GiB",
+        min: "1MiB",
+      }),
+    ),
+    cardEndurance: size({
+      doc: "What the card stands in its life, for the estimate of years; the default is 32 GB written 500 times over, with half of that lost to the card's own rewriting",
+      default: "8TiB",
+    }),
     onFull: oneOf(["drop-oldest", "reject"], {
       doc: "When full: drop-oldest (counted and told in _gaps) or reject (withhold acknowledgements); a stream's whenFull goes before",
       default: "drop-oldest",

@@ -114,10 +114,9 @@ export function openDatabase(options: OpenOptions): Db {
   }
   const isNew = !existsSync(path);
   const folder = resolve(dirname(path));
-  let outermost: string | undefined;
   let db: Db | undefined;
   try {
-    if (isNew) outermost = mkdirSync(folder, { recursive: true, mode: 0o700 });
+    if (isNew) mkdirSync(folder, { recursive: true, mode: 0o700 });
     else refuseStrangers(path);
     db = new Database(path, { timeout: 1000 });
     db.pragma("locking_mode = EXCLUSIVE");
@@ -132,17 +131,25 @@ export function openDatabase(options: OpenOptions): Db {
     db.pragma(`max_page_count = ${Math.max(64, Math.floor(options.maxBytes / pageBytes))}`);
     migrate(db, path);
     checkTables(db);
-    // SQLite syncs the folder of a new WAL, not that of a new database, and knows nothing of new folders. A file
-    // that is there may be one whose maker was killed before this line.
-    const last = outermost === undefined ? folder : dirname(outermost);
-    for (let each = folder; options.leavesFolders !== true; each = dirname(each)) {
-      syncFolder(each);
-      if (each === last || each === dirname(each)) break;
-    }
+    // SQLite syncs the folder of a new WAL, not that of a new database, and knows nothing of new folders. Those that
+    // are there may have been made by one who was killed before this line.
+    if (options.leavesFolders !== true) syncWay(folder);
     return db;
   } catch (error) {
     db?.close();
     throw translate(error, path);
+  }
+}
+
+/** A folder and those above it, as far as they may be opened: those that may not were not made by us. */
+function syncWay(folder: string): void {
+  syncFolder(folder);
+  for (let above = dirname(folder); above !== dirname(above); above = dirname(above)) {
+    try {
+      syncFolder(above);
+    } catch {
+      return;
+    }
   }
 }
 

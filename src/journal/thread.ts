@@ -37,7 +37,7 @@ import type { Sent } from "./sent.ts";
 import { JournalTrouble } from "./trouble.ts";
 
 export interface JournalSetup {
-  readonly settings: JournalSettings;
+  readonly settings: Omit<JournalSettings, "wearBudget" | "cardEndurance">;
   readonly path: string;
   /** Used when the journal is made; later the journal's own counts. */
   readonly device: string;
@@ -47,6 +47,8 @@ export interface JournalSetup {
   /** The worker is gone: nothing can be made durable any more. */
   readonly onFatal: (error: HoldfastError) => void;
   readonly fault?: WorkerSetup["fault"];
+  /** The linger of streams that have none of their own, as it is now; left out: the settings'. */
+  readonly lingerMs?: () => number;
 }
 
 const retryBackoff = { baseMs: 250, maxMs: 5_000 };
@@ -86,7 +88,8 @@ class JournalThread implements contract.Journal {
     const { clock } = context;
     this.#outbox = new Outbox(
       clock,
-      (stream) => setup.streams.get(stream)?.lingerMs ?? setup.settings.linger,
+      (stream) =>
+        setup.streams.get(stream)?.lingerMs ?? setup.lingerMs?.() ?? setup.settings.linger,
       setup.settings.maxBytes,
       (stream) => setup.streams.get(stream)?.whenFull === "reject",
     );

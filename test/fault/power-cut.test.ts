@@ -17,14 +17,15 @@ async function run(
 }
 
 test("the journal keeps every promise in any state that a power cut can leave", async (t) => {
-  const { states, broken } = await run(t, { states: 400 });
+  const { states, broken } = await run(t, { states: 750 });
   assert.deepEqual(broken, []);
   assert.ok(states >= 500, `${states} states`);
 });
 
+// Each is seen by what was acknowledged and is not there.
 for (const fault of ["synchronous-off", "settle-before-commit", "folder-not-synced"]) {
   test(`the proof sees a journal with the fault ${fault}`, async (t) => {
     const { broken } = await run(t, { states: 200, agentEvery: 10_000, stopsEarly: true, fault });
-    assert.ok(broken.length > 0);
+    assert.match(broken[0] ?? "", /were acknowledged, \d+ are there$/);
   });
 }

@@ -4,7 +4,8 @@
  * strace, and not a recording VFS under SQLite: it sees what Node writes beside SQLite too (folders, syncs of folders,
  * side files), in one order with what the process said, and nothing has to be built into the product for it.
  *
- * A call counts where it returned: a sync that had not returned has promised nothing.
+ * A call counts where it returned, since a sync that had not returned has promised nothing; what the process said
+ * counts from where it began to say it.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -23,7 +24,7 @@ export type DiskCall =
   | { readonly kind: "said"; readonly line: string };
 
 const calls =
-  "openat,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,pwrite64,write,lseek,ftruncate,fallocate,fsync,fdatasync,linkat,pwritev,writev";
+  "openat,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,pwrite64,write,lseek,ftruncate,fallocate,fsync,fdatasync,link,linkat,pwritev,pwritev2,writev,copy_file_range,sendfile,rmdir";
 
 /**
  * Runs `program` and gives back its calls under `folder`. A process that kills itself is no failure. `existing`: the
@@ -57,7 +58,10 @@ function parseTrace(text: string, folder: string, existing: Set<string>): DiskCa
     if (parted === null) continue;
     const [, thread = "", rest = ""] = parted;
     if (rest.endsWith("<unfinished ...>")) {
-      unfinished.set(thread, rest.slice(0, -"<unfinished ...>".length));
+      const begun = rest.slice(0, -"<unfinished ...>".length);
+      // Whole already: nothing but its result is to come.
+      if (/^write\(1</.test(begun)) found.push({ kind: "said", line: saidIn(begun) });
+      else unfinished.set(thread, begun);
       continue;
     }
     const resumed = /^<\.\.\. \w+ resumed>(.*)$/.exec(rest);
@@ -141,6 +145,11 @@ function read(
       if (isOurs(path) || isOurs(first)) throw new Error(`The recorder does not know ${name}`);
       return [];
   }
+}
+
+function saidIn(call: string): string {
+  const hex = /"((?:\\x[0-9a-f]{2})*)"/.exec(call)?.[1] ?? "";
+  return bytesOf(hex).toString().trim();
 }
 
 function bytesOf(escaped: string): Buffer {

@@ -35,7 +35,7 @@ export interface PowerCutReport {
   readonly calls: number;
   /** Moments at which the power was cut. */
   readonly cuts: number;
-  /** Images that differ from the one before. */
+  /** Images of one cut that differ from each other. */
   readonly states: number;
   readonly agents: number;
   /** The first of them, with the state's place. */
@@ -68,11 +68,14 @@ export async function powerCutRun(plan: PowerCutPlan): Promise<PowerCutReport> {
     const calls = await record(base, plan);
     const states = statesOf(base, calls, plan);
     const counts = { cuts: 0, states: 0, agents: 0 };
+    let place = "";
     const broken: string[] = [];
     const lane = async (number: number): Promise<void> => {
       for (let next = states.next(); next.done !== true; next = states.next()) {
         const state = next.value;
         counts.states++;
+        if (state.place.split(",")[0] !== place) counts.cuts++;
+        place = state.place.split(",")[0] ?? "";
         if (state.withAgent) counts.agents++;
         const problem = await problemOf(state, join(shelf, `${number}-${counts.states}`));
         if (problem === null) continue;
@@ -81,20 +84,27 @@ export async function powerCutRun(plan: PowerCutPlan): Promise<PowerCutReport> {
       }
     };
     await Promise.all(Array.from({ length: lanes }, (_, number) => lane(number)));
-    counts.cuts = cutsOf(base, calls).length;
     return { calls: calls.length, ...counts, broken, seconds: (performance.now() - began) / 1000 };
   } finally {
     rmSync(base, { recursive: true, force: true });
+    rmSync(traceOf(base), { force: true });
     rmSync(shelf, { recursive: true, force: true });
   }
+}
+
+function traceOf(base: string): string {
+  return join(tmpdir(), `${basename(base)}.trace`);
 }
 
 /** Several lives in a row over one journal: ended in order, and killed. */
 async function record(base: string, plan: PowerCutPlan): Promise<DiskCall[]> {
   const path = join(nestedFolder(base), "journal.db");
-  const trace = join(tmpdir(), `${basename(base)}.trace`);
+  const trace = traceOf(base);
   const existing = new Set<string>();
   const calls: DiskCall[] = [];
+  // A life that made the folders and was cut off before it synced any.
+  const making = `require("node:fs").mkdirSync(${JSON.stringify(dirname(path))}, { recursive: true })`;
+  calls.push(...(await traceDisk(base, trace, ["-e", making], existing)));
   for (const [life, events] of plan.lives.entries()) {
     const isLast = life === plan.lives.length - 1;
     const end = isLast || life % 2 === 0 ? "close" : "die";
@@ -102,7 +112,6 @@ async function record(base: string, plan: PowerCutPlan): Promise<DiskCall[]> {
     const all = plan.fault === undefined ? child : [...child, plan.fault];
     calls.push(...(await traceDisk(base, trace, all, existing)));
   }
-  rmSync(trace, { force: true });
   return calls;
 }
 
@@ -122,20 +131,21 @@ function* statesOf(base: string, calls: readonly DiskCall[], plan: PowerCutPlan)
   const cuts = new Set(chosen(cutsOf(base, calls), plan, random));
   const model = new DiskModel(base);
   let promised: Promised = { epoch: null, settled: 0, passed: 0 };
-  let [before, count] = ["", 0];
+  let count = 0;
   for (const [index, call] of calls.entries()) {
     model.apply(call);
     if (call.kind === "said") promised = heard(promised, call.line);
     if (!cuts.has(index)) continue;
+    const seen = new Set<string>();
     for (const survival of survivals(random)) {
-      const image = model.image(survival);
+      const image = relative(model.image(survival), base);
       const digest = digestOf(image);
-      if (digest === before) continue;
-      before = digest;
+      if (seen.has(digest)) continue;
+      seen.add(digest);
       count++;
       const place = `cut after call ${index} (${call.kind}), ${survival.name}`;
       const withAgent = count % plan.agentEvery === 0;
-      yield { image: relative(image, base), promised, place, withAgent };
+      yield { image, promised, place, withAgent };
     }
   }
 }
