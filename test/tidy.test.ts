@@ -44,7 +44,15 @@ const mayImport: Record<string, readonly string[]> = {
     "stream/schema.ts",
   ],
   host: ["core", "journal/journal.ts"],
-  cli: ["core", "config", "host", "agent.ts", "journal/journal.ts", "processor/handler.ts"],
+  cli: [
+    "core",
+    "config",
+    "host",
+    "agent.ts",
+    "journal/journal.ts",
+    "journal/inspection.ts",
+    "processor/handler.ts",
+  ],
 };
 
 /** The one file that may import each package. */

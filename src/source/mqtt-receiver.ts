@@ -189,7 +189,8 @@ export class MqttReceiver {
 
   #takeEarly(): void {
     const attachment = this.#attachment;
-    while (attachment !== null && this.#mayTake) {
+    if (attachment === null) return;
+    while (this.#mayTake) {
       const packet = this.#early.first();
       if (packet === undefined) return;
       this.#early.shift();

@@ -60,7 +60,7 @@ function parseTrace(text: string, folder: string, existing: Set<string>): DiskCa
     if (rest.endsWith("<unfinished ...>")) {
       const begun = rest.slice(0, -"<unfinished ...>".length);
       // Whole already: nothing but its result is to come.
-      if (/^write\(1</.test(begun)) found.push({ kind: "said", line: saidIn(begun) });
+      if (begun.startsWith("write(1<")) found.push({ kind: "said", line: saidIn(begun) });
       else unfinished.set(thread, begun);
       continue;
     }
