@@ -11,7 +11,7 @@ import { openJournal, texts } from "../support/test-journal.ts";
 
 const run = promisify(execFile);
 
-/** Appends `count` events under strace; gives back its calls of fsync and write, in order. */
+/** Appends `count` events under strace; gives back its calls of fsync and write, in order, not those of the reserve. */
 async function traced(
   folder: string,
   count: number,
@@ -20,12 +20,12 @@ async function traced(
 ) {
   requireProgram("strace", "strace");
   const trace = join(folder, "trace");
-  const strace = ["-f", "-e", "trace=fsync,fdatasync,write", ...options, "-o", trace];
+  const strace = ["-f", "-y", "-e", "trace=fsync,fdatasync,write", ...options, "-o", trace];
   const child = ["test/support/append-child.ts", join(folder, "journal.db"), String(count)];
   await run("strace", [...strace, process.execPath, ...child, ...more]);
   return readFileSync(trace, "utf8")
     .split("\n")
-    .filter((line) => /fsync|fdatasync|settled|"open/.test(line));
+    .filter((line) => /sync|INJECTED|settled|"open/.test(line) && !line.includes("-reserve>"));
 }
 
 /** How many "settled" have no sync between them and the "settled" of another commit, or the opening. */
@@ -120,17 +120,62 @@ test("an event is settled after its fsync under power-loss, and the check sees t
   assert.equal(unsynced(await traced(tempDir(t), 1, [], "crash")), 1);
 });
 
-// The tenth sync and those after it are of commits, the failed one's repair, and of the reopening.
-for (const when of ["11", "11..12", "11..14", "12..20"]) {
-  test(`an event whose commit failed at fsync ${when} is there once, and settled when it is on disk`, async (t) => {
-    const folder = join(tempDir(t), "failing");
-    mkdirSync(folder);
-    const inject = ["-e", `inject=fsync,fdatasync:error=EIO:when=${when}`];
-    const calls = await traced(folder, 20, inject);
-    assert.ok(
-      calls.some((line) => line.includes("INJECTED")),
-      "No fault was injected",
-    );
+/** How often the thread that owns the file makes each of the calls before the journal is open. */
+async function callsToOpen(folder: string, names: readonly string[]): Promise<Map<string, number>> {
+  const trace = join(folder, "opening");
+  const child = ["test/support/append-child.ts", join(folder, "journal.db"), "0"];
+  const calls = `trace=write,pwrite64,${names.join(",")}`;
+  await run("strace", ["-f", "-e", calls, "-o", trace, process.execPath, ...child]);
+  const lines = readFileSync(trace, "utf8").split("\n");
+  const owner = lines.find((line) => line.includes("pwrite64("))?.split(" ")[0];
+  const opened = lines.findIndex((line) => line.includes('"open'));
+  assert.ok(owner !== undefined && opened > 0, "The child did not open its journal");
+  const before = lines.slice(0, opened).filter((line) => line.startsWith(owner));
+  return new Map(
+    names.map((name) => [name, before.filter((line) => line.includes(`${name}(`)).length]),
+  );
+}
+
+/** Which calls fail, with what, and from which to which after the opening. */
+type Fault = readonly [call: string, error: string, from: number, to: number];
+const faults: readonly (readonly Fault[])[] = [
+  // A commit's sync; its repair's too; those of the reopening; and again and again.
+  [["fsync", "EIO", 1, 1]],
+  [["fsync", "EIO", 1, 2]],
+  [["fsync", "EIO", 2, 4]],
+  [["fsync", "EIO", 3, 12]],
+  // A file system behind a network, or a thin volume, says only now that there is no room.
+  [["fsync", "ENOSPC", 2, 4]],
+  // The first frame of a commit, one in its middle, many.
+  [["pwrite64", "EIO", 1, 1]],
+  [["pwrite64", "EIO", 4, 4]],
+  [["pwrite64", "EIO", 6, 13]],
+  [["pwrite64", "ENOSPC", 3, 10]],
+  // What is opened again cannot be read at first.
+  [
+    ["fsync", "EIO", 2, 2],
+    ["pread64", "EIO", 1, 4],
+  ],
+];
+
+for (const fault of faults) {
+  const what = fault.map(([call, error, from, to]) => `${call} ${from} to ${to} fail by ${error}`);
+  test(`each event is there once and settled when it is on disk, though ${what.join(" and ")}`, async (t) => {
+    const [dry, folder] = [join(tempDir(t), "dry"), join(tempDir(t), "failing")];
+    for (const each of [dry, folder]) mkdirSync(each);
+    const names = fault.map(([call]) => call);
+    const before = await callsToOpen(dry, names);
+    const inject = fault.flatMap(([call, error, from, to]) => {
+      const opened = before.get(call) ?? 0;
+      return ["-e", `inject=${call}:error=${error}:when=${opened + from}..${opened + to}`];
+    });
+    const trace = `trace=write,${names.join(",")}`;
+    const calls = await traced(folder, 20, ["-e", trace, ...inject]);
+    for (const [call] of fault) {
+      const isInjected = (line: string): boolean =>
+        line.includes(`${call}(`) && line.includes("INJECTED");
+      assert.ok(calls.some(isInjected), `No ${call} failed`);
+    }
     assert.equal(calls.filter((line) => line.includes("settled")).length, 20);
     const { journal } = await openJournal(t, { folder });
     const expected = Array.from({ length: 20 }, (_, index) => String(index + 1));
