@@ -80,7 +80,8 @@ export class Reserve {
 
   /** Cuts `bytes` off, leaving `leastBytes`; false: there was nothing to cut off. */
   give(bytes: number, leastBytes = 0): boolean {
-    const left = Math.max(leastBytes, this.#bytes - bytes, 0);
+    // ftruncate(2) takes whole bytes.
+    const left = Math.ceil(Math.max(leastBytes, this.#bytes - bytes, 0));
     if (left >= this.#bytes) return false;
     const file = openSync(this.#path, "r+");
     try {
