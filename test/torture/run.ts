@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { backlogRun } from "./backlog.ts";
 import { powerCutLives, powerCutRun } from "./power-cut.ts";
 import { killRun, type KillPlan } from "./kills.ts";
 
@@ -27,7 +28,7 @@ const fullSpeed = {
   broker: { 1: 15_000, 2: 8_000 },
 } as const;
 
-const runs: Record<string, () => Promise<boolean>> = { kills, "power-cut": powerCut };
+const runs: Record<string, () => Promise<boolean>> = { kills, "power-cut": powerCut, backlog };
 const chosen = positionals.length > 0 ? positionals : Object.keys(runs);
 let passed = true;
 for (const name of chosen) {
@@ -45,6 +46,13 @@ async function powerCut(): Promise<boolean> {
   const report = await powerCutRun(plan);
   process.stdout.write(`${JSON.stringify({ run: "power-cut", seed, ...report })}\n`);
   return report.broken.length === 0 && report.states >= plan.states;
+}
+
+/** Ten million events of backlog. */
+async function backlog(): Promise<boolean> {
+  const report = await backlogRun(10_000_000);
+  process.stdout.write(`${JSON.stringify({ run: "backlog", ...report })}\n`);
+  return report.isKept;
 }
 
 /** kill -9 under load, through mosquitto and the embedded broker, at QoS 1 and 2, paced and as fast as it goes. */
