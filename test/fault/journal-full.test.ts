@@ -164,10 +164,14 @@ test("without a reserve the cursor stands still on a full disk: the proof can fa
   const { disk, journal } = await opened(t, "tmpfs", { onFull: "reject", fault: "no-reserve" });
   await load(journal);
   disk.fill();
-  let outcome = "waits";
-  const moved = move(journal, 30).then((told) => (outcome = told));
-  await delay(1500);
-  assert.equal(outcome, "waits");
+  // The WAL's last block may have room for the first moves.
+  let waiting: Promise<string> | undefined;
+  for (let to = 1; to <= 30 && waiting === undefined; to++) {
+    const moved = move(journal, to);
+    const outcome = await Promise.race([moved, delay(1500).then(() => "waits")]);
+    if (outcome === "waits") waiting = moved;
+  }
+  assert.ok(waiting !== undefined, "All moves were committed");
   disk.empty();
-  assert.equal(await moved, "committed");
+  assert.equal(await waiting, "committed");
 });
