@@ -17,6 +17,7 @@ import { join } from "node:path";
 import { createJournal } from "../../src/journal/thread.ts";
 import type { Journal } from "../../src/journal/journal.ts";
 import { recordingContext } from "../support/recording-context.ts";
+import type { NewEvent } from "../../src/core/event.ts";
 import { reading } from "../support/telemetry.ts";
 
 interface Figures {
@@ -128,6 +129,33 @@ function raw(path: string, batch: number, count: number): Promise<Figures> {
   }).finally(() => closeSync(file));
 }
 
+/** As several sources do it at once: groups of 256 that do not wait for each other, as fast as there is room. */
+async function saturated(path: string, count: number): Promise<Figures> {
+  const journal = create(path, 1000);
+  await journal.open([]);
+  let wake: (() => void) | undefined;
+  journal.onRoom(() => wake?.());
+  // Made beforehand: making one costs more than appending it.
+  const made = Array.from({ length: 32_768 }, (_, n) => reading(n));
+  const figures = await measured(count, async () => {
+    const { promise: all, resolve } = Promise.withResolvers<void>();
+    let settled = 0;
+    const told = (): void => {
+      settled++;
+      if (settled === count) resolve();
+    };
+    for (let n = 0; n < count; n++) {
+      while (!journal.hasRoom()) await new Promise<void>((again) => (wake = again));
+      journal.append("s", made[n % made.length] as NewEvent, told);
+      if (n % 256 === 255) journal.commitSoon();
+    }
+    journal.commitSoon();
+    await all;
+  });
+  await journal.close();
+  return figures;
+}
+
 /** One after the other, each waiting for its acknowledgement: what a lone sensor sees at this linger. */
 async function alone(path: string, lingerMs: number, count: number): Promise<number> {
   const journal = create(path, lingerMs);
@@ -180,6 +208,10 @@ export async function run(): Promise<void> {
         true,
       );
       line("journal: read, pages of 1,000", read, false);
+    }
+    for (const run of [1, 2, 3]) {
+      const { eventsPerSecond } = await saturated(join(folder, `full-${run}.db`), 1_000_000);
+      say(`Saturated, groups of 256: ${eventsPerSecond.toLocaleString("en")} events/s`);
     }
     for (const lingerMs of [0, 20]) {
       const eachMs = await alone(join(folder, `alone-${lingerMs}.db`), lingerMs, 200);
