@@ -37,9 +37,11 @@ export interface WearParts {
 /** A sample each quarter of an hour, and 96 of them are kept: a day. */
 const everyMs = 15 * 60_000;
 const samplesMax = 96;
-/** The first looks come sooner, so that a technician need not wait. */
+/** The first look after the start, so that a technician need not wait for what was written. */
 const firstMs = 10_000;
 const dayMs = 86_400_000;
+/** What a start writes says nothing of a day. */
+const leastMs = 5 * 60_000;
 /** Beyond this a loss of power would cost a sender that does not repeat too much; the option's own bound. */
 const lingerMaxMs = 60_000;
 const narrowBelow = 0.75;
@@ -61,7 +63,7 @@ export function createWearMeter(parts: WearParts): WearMeter {
 
   const bytesADay = (): number | null => {
     const [first, last] = [samples[0], samples.at(-1)];
-    if (first === undefined || last === undefined || last.atMs === first.atMs) return null;
+    if (first === undefined || last === undefined || last.atMs - first.atMs < leastMs) return null;
     return ((last.written - first.written) / (last.atMs - first.atMs)) * dayMs;
   };
   health.figures(() => {
