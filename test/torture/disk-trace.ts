@@ -68,7 +68,8 @@ function parseTrace(text: string, folder: string, existing: Set<string>): DiskCa
     const whole = resumed === null ? rest : `${unfinished.get(thread) ?? ""}${resumed[1]}`;
     const call = /^(\w+)\((.*)\) += (-?\d+)/.exec(whole);
     if (call === null || Number(call[3]) < 0) continue;
-    const [, name = "", args = "", result = ""] = call;
+    // A call that was interrupted by another thread's has a blank before what was left of it.
+    const [, name = "", args = "", result = ""] = call.map((part) => part.trim());
     found.push(...read(name, args, Number(result), folder, positions, existing));
   }
   return found;
@@ -116,6 +117,7 @@ function read(
     case "pwrite64": {
       if (!isOurs(path)) return [];
       const at = Number(/, (\d+)$/.exec(args)?.[1]);
+      if (!Number.isInteger(at)) throw new Error("A write without a place");
       return [{ kind: "write", path, at, data: (paths[0] as Buffer).subarray(0, result) }];
     }
     case "write": {
