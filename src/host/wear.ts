@@ -7,7 +7,7 @@
  * are those of the last 24 h, or since the start, reckoned up.
  *
  * With a `budget` for a day the linger of streams that name none of their own is widened, twofold at a time, while
- * more would be written than that, and narrowed again below three quarters of it.
+ * more would be written than that, and narrowed again when less than half of it is.
  */
 import { readFile } from "node:fs/promises";
 import type { Timer } from "../core/clock.ts";
@@ -44,7 +44,8 @@ const dayMs = 86_400_000;
 const leastMs = 5 * 60_000;
 /** Beyond this a loss of power would cost a sender that does not repeat too much; the option's own bound. */
 const lingerMaxMs = 60_000;
-const narrowBelow = 0.75;
+/** Twice the linger is about half the writes: narrowed at more than that, it would be widened again at once. */
+const narrowBelow = 0.45;
 
 interface Sample {
   readonly atMs: number;

@@ -65,7 +65,7 @@ test("a budget widens the linger while more is written, to a minute at most, and
     /The linger is 2s instead of 1s: .* a day go to the card, wearBudget is 24\.0 MiB/,
   );
   assert.equal(context.readFigures()["lingerMs"], 60_000);
-  await hours(24, 0.1 * MiB);
+  await hours(40, 0.1 * MiB);
   assert.equal(made.lingerMs(), 1000);
   made.stop();
 });
@@ -82,4 +82,24 @@ test("without a budget the linger stays, whatever is written", async () => {
 test("bytesWritten() reads the kernel's count", async () => {
   const written = await bytesWritten();
   assert.ok(written !== undefined && written >= 0);
+});
+
+test("a budget does not make the linger swing to and fro", async () => {
+  // What 10 events a second cost with so many seconds of linger (npm run bench -- wear).
+  const commitBytes = (events: number): number =>
+    events <= 50 ? 7365 + 53.8 * events : 10_056 + 32.4 * (events - 50);
+  const dayBytes = commitBytes(10) * 86_400;
+  for (const share of [0.95, 0.85, 0.76, 0.65, 0.5, 0.4, 0.3]) {
+    const { clock, card, context, made } = meter({ budgetBytes: dayBytes * share });
+    made.start();
+    await turn();
+    for (let seconds = 0; seconds < 24 * 3600; seconds += 60) {
+      const linger = made.lingerMs() / 1000;
+      card.written += (commitBytes(10 * linger) / linger) * 60;
+      clock.advance(60_000);
+      await turn();
+    }
+    made.stop();
+    assert.ok(context.lines.length <= 3, `${share}: ${context.lines.length} changes in a day`);
+  }
 });
