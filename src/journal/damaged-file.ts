@@ -82,9 +82,8 @@ function damagedFiles(path: string): string[] {
  * leaves empty, cut and all-zero files (a journal's first pages are written once, and never by another program).
  */
 export function damageOf(path: string, head: Buffer): string | null {
-  const { size } = statSync(path);
-  if (size === 0) return hasWal(path) ? "the file is empty" : null;
-  if (size < headerBytes) return `the file is cut after ${size} bytes`;
+  if (head.length === 0) return hasWal(path) ? "the file is empty" : null;
+  if (head.length < headerBytes) return `the file is cut after ${head.length} bytes`;
   if (head.subarray(0, headerBytes).every((byte) => byte === 0))
     return "the file begins with zeros";
   return null;
@@ -94,12 +93,12 @@ function hasWal(path: string): boolean {
   return (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0;
 }
 
+/** Its first bytes, as many as it has of `bytes`. */
 export function headOf(path: string, bytes: number): Buffer {
   const head = Buffer.alloc(bytes);
   const file = openSync(path, "r");
   try {
-    readSync(file, head, 0, bytes, 0);
-    return head;
+    return head.subarray(0, readSync(file, head, 0, bytes, 0));
   } finally {
     closeSync(file);
   }

@@ -4,7 +4,7 @@
  */
 import type { StoredEvent } from "../core/event.ts";
 import { openChunk } from "./chunk.ts";
-import { seqMask } from "./ledger.ts";
+import { seqMask, streamOf } from "./ledger.ts";
 import type { Row } from "./page-rows.ts";
 import type { Damage } from "./protocol.ts";
 import { fits, SalvagePages, tableOf, type Found } from "./salvage-pages.ts";
@@ -131,7 +131,7 @@ export class Inspection {
 
   #chunk({ rowid, values }: Row): InspectedChunk {
     const id = rowid ?? 0n;
-    const number = Number(id >> 40n);
+    const number = streamOf(id);
     const stream = this.#names.get(number) ?? `stream ${number}`;
     const first = Number(id & BigInt(seqMask));
     const last = Number(values[1]);

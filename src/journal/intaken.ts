@@ -6,6 +6,10 @@ export const rowOverheadBytes = 256;
 
 const noIntake: Intaken = { sections: [], letters: [], packets: [] };
 
+export function isEmpty({ sections, letters, packets }: Intaken): boolean {
+  return sections.length + letters.length + packets.length === 0;
+}
+
 export function intakeBytes(intake: Intaken): number {
   return [...bytesByStream(intake).values()].reduce((sum, bytes) => sum + bytes, 0);
 }

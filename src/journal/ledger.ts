@@ -54,6 +54,11 @@ export function chunkId(stream: number, seq: number): bigint {
   return (BigInt(stream) << seqBits) | BigInt(seq);
 }
 
+/** The stream that a chunk's id stands in. */
+export function streamOf(chunk: bigint): number {
+  return Number(chunk >> seqBits);
+}
+
 export interface Ordinals {
   readonly epoch: number;
   readonly boot: number;

@@ -9,7 +9,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { openChunk } from "./chunk.ts";
-import { chunkId, seqMask } from "./ledger.ts";
+import { chunkId, seqMask, streamOf } from "./ledger.ts";
 import { TreePage, type Row, type Value } from "./page-rows.ts";
 import type { Damage } from "./protocol.ts";
 import { fits, SalvagePages, tableOf, type Found } from "./salvage-pages.ts";
@@ -59,6 +59,8 @@ export class Salvage {
   readonly #ends = new Map<number, StreamEnd>();
   readonly #damaged: { stream: number; from: number; to: number }[] = [];
   readonly #failed = new Set<number>();
+  /** Those that have a row: a few in a journal's life. */
+  readonly #epochs = new Set<number>();
   #smallAreBroken = false;
   /** Of the work, 0 to 1. */
   progress = 0;
@@ -207,7 +209,7 @@ export class Salvage {
     const number = Number(page);
     const { file } = this.#pages;
     const row = TreePage.of(file.page(number), number)?.row(Number(cell), file) ?? null;
-    const stream = Number(id >> 40n);
+    const stream = streamOf(id);
     const body = row?.values[8];
     const opened = Buffer.isBuffer(body) ? openWhole(body) : null;
     if (row === null || row.rowid !== id || opened === null || !Buffer.isBuffer(body)) {
@@ -248,6 +250,8 @@ export class Salvage {
   }
 
   #nameEpoch(ordinal: number): void {
+    if (this.#epochs.has(ordinal)) return;
+    this.#epochs.add(ordinal);
     this.#db
       .prepare("INSERT OR IGNORE INTO epoch VALUES (?, ?, NULL, 'lost to damage', 0, NULL)")
       .run(ordinal, randomUUID());

@@ -20,7 +20,8 @@ import type { Letters } from "./letters.ts";
 import type { Intaken, Moment, PackedUnit, Turn, TurnResult, UnitResult } from "./protocol.ts";
 import type { Damages } from "./damages.ts";
 import type { Gap } from "./gaps.ts";
-import { bytesByStream, divided, intakeBytes, rowOverheadBytes } from "./intaken.ts";
+import { bytesByStream, divided, intakeBytes, isEmpty, rowOverheadBytes } from "./intaken.ts";
+import { Packets } from "./packets.ts";
 import type { Retention } from "./retention.ts";
 import type { DiskRoom } from "./disk-room.ts";
 import { isFull, type Db } from "./sqlite.ts";
@@ -42,6 +43,7 @@ export class TurnWriter {
   readonly #monotonicMs: () => number;
   readonly #damages: Damages;
   readonly #waiting: Waiting;
+  readonly #packets: Packets;
   #sections = new Map<string, Uint8Array[]>();
   #nextQuotasMs = 0;
   #offsetIsKnown = false;
@@ -66,6 +68,7 @@ export class TurnWriter {
     this.#retention = retention;
     this.#letters = letters;
     this.#ordinals = ordinals;
+    this.#packets = new Packets(db);
     this.#sql = statements(db);
   }
 
@@ -99,8 +102,8 @@ export class TurnWriter {
         this.#retention.enforceQuotas(now);
         this.#nextQuotasMs = now.monotonicMs + quotasEveryMs;
       }
-      for (const { source, id } of turn.releases) this.#sql.releasePacket.run(source, id);
-      for (const source of turn.forgets) this.#sql.forgetPackets.run(source);
+      for (const packet of turn.releases) this.#packets.release(packet);
+      for (const source of turn.forgets) this.#packets.forget(source);
       const purged = turn.purges.map(({ stream, ids }) => this.#letters.purge(stream, ids));
       const units = this.#units(turn.units, what === "freeing", now);
       const refused = what === "all" ? this.#intake(turn.intake, now) : turn.intake;
@@ -147,9 +150,7 @@ export class TurnWriter {
     const { taken, held } = divided(intake, refused);
     for (const { stream, bytes: section } of taken.sections) this.#add(stream, section);
     for (const letter of taken.letters) this.#letters.put(letter);
-    for (const { source, id, digest } of taken.packets) {
-      this.#sql.putPacket.run(source, id, digest ?? null);
-    }
+    for (const packet of taken.packets) this.#packets.put(packet);
     return held;
   }
 
@@ -328,10 +329,6 @@ function bytesIn({ intake, units }: Turn, what: "all" | "units" | "freeing"): nu
   return what === "all" ? brought + intakeBytes(intake) : brought;
 }
 
-function isEmpty(intake: Intaken): boolean {
-  return intake.sections.length + intake.letters.length + intake.packets.length === 0;
-}
-
 function statements(db: Db) {
   return {
     putChunk: db.prepare(
@@ -345,9 +342,6 @@ function statements(db: Db) {
         @epoch, @clock, @key, @time, @receivedAt, @headers, @payload)`,
     ),
     deleteRetry: db.prepare("DELETE FROM retry WHERE group_name = ? AND stream = ? AND seq = ?"),
-    putPacket: db.prepare("INSERT OR REPLACE INTO packet_id (source, id, digest) VALUES (?, ?, ?)"),
-    releasePacket: db.prepare("DELETE FROM packet_id WHERE source = ? AND id = ?"),
-    forgetPackets: db.prepare("DELETE FROM packet_id WHERE source = ?"),
     changes: db.prepare("SELECT total_changes()").pluck(),
     countFailure: db.prepare(
       `INSERT INTO meta VALUES ('failed-commits', '1')

@@ -7,7 +7,8 @@
  */
 import { deserialize, serialize } from "node:v8";
 import type { ClockQuality } from "../core/event.ts";
-import { bytesByStream } from "./intaken.ts";
+import { isEmpty } from "./intaken.ts";
+import { Packets } from "./packets.ts";
 import type { Intaken, Turn } from "./protocol.ts";
 import type { Db } from "./sqlite.ts";
 
@@ -35,16 +36,13 @@ export class Waiting {
   readonly #remove;
   readonly #bytesMax: number;
   readonly #db: Db;
-  readonly #packets;
+  readonly #packets: Packets;
   #bytes: number;
+  #isEmpty = false;
 
   constructor(db: Db, maxBytes: number) {
     this.#db = db;
-    this.#packets = {
-      put: db.prepare("INSERT OR REPLACE INTO packet_id (source, id, digest) VALUES (?, ?, ?)"),
-      release: db.prepare("DELETE FROM packet_id WHERE source = ? AND id = ?"),
-      forget: db.prepare("DELETE FROM packet_id WHERE source = ?"),
-    };
+    this.#packets = new Packets(db);
     this.#put = db.prepare("INSERT INTO waiting (boot, clock, body) VALUES (?, ?, ?)");
     this.#next = db.prepare("SELECT * FROM waiting ORDER BY id LIMIT 1");
     this.#replace = db.prepare("UPDATE waiting SET body = ? WHERE id = ?");
@@ -63,31 +61,36 @@ export class Waiting {
   /** In one transaction of its own. Packet identifiers have no seq: they become true at once. */
   put(turn: Turn, boot: string): void {
     const { intake, releases, forgets, purges } = turn;
-    const count = intake.sections.length + intake.letters.length + intake.packets.length;
-    if (count + releases.length + forgets.length + purges.length === 0) return;
+    const others = releases.length + forgets.length + purges.length;
+    if (isEmpty(intake) && others === 0) return;
     const rest = { ...intake, packets: [] };
     const body = serialize({ intake: rest, releases: [], forgets: [], purges } satisfies Kept);
     this.#db.transaction(() => {
-      for (const { source, id } of releases) this.#packets.release.run(source, id);
-      for (const source of forgets) this.#packets.forget.run(source);
-      for (const { source, id, digest } of intake.packets)
-        this.#packets.put.run(source, id, digest ?? null);
-      if (rest.sections.length + rest.letters.length + purges.length > 0)
-        this.#put.run(boot, turn.clock, body);
+      for (const packet of releases) this.#packets.release(packet);
+      for (const source of forgets) this.#packets.forget(source);
+      for (const packet of intake.packets) this.#packets.put(packet);
+      if (!isEmpty(rest) || purges.length > 0) this.#put.run(boot, turn.clock, body);
     })();
+    this.#isEmpty = false;
     this.#bytes += body.length;
+  }
+
+  /** Known without asking the file, once it was asked: rows come by `put` alone. */
+  get isEmpty(): boolean {
+    return this.#isEmpty || this.next() === null;
   }
 
   /** The oldest; null: none waits. */
   next(): WaitingTurn | null {
     const row = this.#next.get() as WaitingRow | undefined;
+    this.#isEmpty = row === undefined;
     if (row === undefined) return null;
     return { ...(deserialize(row.body) as Kept), id: row.id, boot: row.boot, clock: row.clock };
   }
 
   /** Within the transaction that wrote all of it but `rest`. */
   written(id: number, rest: Intaken): void {
-    if (bytesByStream(rest).size === 0) this.#remove.run(id);
+    if (isEmpty(rest)) this.#remove.run(id);
     else this.#replace.run(serialize({ intake: rest, releases: [], forgets: [], purges: [] }), id);
   }
 }

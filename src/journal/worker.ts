@@ -210,8 +210,7 @@ function drain(current: Store, now: Turn["now"]): WorkerFigures | null {
 function turn(ask: Turn): TurnResult {
   try {
     const current = serving();
-    if (current.rescue === null && current.waiting.next() === null)
-      return current.writer.apply(ask);
+    if (current.rescue === null && current.waiting.isEmpty) return current.writer.apply(ask);
     if (current.rescue === null) drain(current, ask.now);
     return wait(current, ask);
   } catch (error) {
@@ -330,7 +329,7 @@ function begin(): void {
   try {
     const current = serving();
     const { identity, rescue, damages } = current;
-    const isWaiting = rescue === null && current.waiting.next() !== null;
+    const isWaiting = rescue === null && !current.waiting.isEmpty;
     const figures = (isWaiting ? drain(current, openedAt) : null) ?? current.figures;
     const [disk, salvaging] = [room.state(), rescue?.file ?? null];
     const damaged = damages.all();

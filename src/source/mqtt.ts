@@ -59,9 +59,8 @@ class MqttSource implements Source {
   #connects = 0;
   #connectedMs = 0;
   #isReading = true;
-  #hasToldUnknownTopic = false;
-  #hasToldOversized = false;
-  #hasToldReused = false;
+  /** What this connection's messages were complained of already. */
+  readonly #told = new Set<"unknown topic" | "oversized" | "reused">();
   /** Messages that were too large, since the start. */
   #oversized = 0;
   #closing: Promise<void> | null = null;
@@ -167,9 +166,7 @@ class MqttSource implements Source {
     this.#connects++;
     this.#connectedMs = clock.monotonicMs();
     this.#isReading = true;
-    this.#hasToldUnknownTopic = false;
-    this.#hasToldOversized = false;
-    this.#hasToldReused = false;
+    this.#told.clear();
     const asked = this.#options.sessionExpiry;
     if (session.expiryMs !== null && session.expiryMs < asked) {
       const [granted, wanted] = [formatDuration(session.expiryMs), formatDuration(asked)];
@@ -254,8 +251,8 @@ class MqttSource implements Source {
   }
 
   #tellReused(packetId: number): void {
-    if (this.#hasToldReused) return;
-    this.#hasToldReused = true;
+    if (this.#told.has("reused")) return;
+    this.#told.add("reused");
     this.#context.log.warn(
       `Broker uses packet identifier ${packetId} for two messages at once: none is lost, some may come twice; mosquitto does so before 2.0.12 when more than 65,535 messages wait`,
     );
@@ -265,9 +262,9 @@ class MqttSource implements Source {
   #tellSkipped({ topic, oversizeBytes }: Publish): void {
     const isOversized = oversizeBytes > 0;
     if (isOversized) this.#oversized++;
-    if (isOversized ? this.#hasToldOversized : this.#hasToldUnknownTopic) return;
-    if (isOversized) this.#hasToldOversized = true;
-    else this.#hasToldUnknownTopic = true;
+    const what = isOversized ? "oversized" : "unknown topic";
+    if (this.#told.has(what)) return;
+    this.#told.add(what);
     const why = isOversized
       ? `it has ${oversizeBytes} bytes, at most ${packetBytesMax} are taken in`
       : "its topic is not configured, but the session at the broker has older subscriptions; another clientId begins a new session";
