@@ -15,6 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createJournal } from "../../src/journal/thread.ts";
+import { journalSetup } from "../support/journal-setup.ts";
 import type { Journal } from "../../src/journal/journal.ts";
 import { recordingContext } from "../support/recording-context.ts";
 import type { NewEvent } from "../../src/core/event.ts";
@@ -65,23 +66,10 @@ async function readAll(journal: Journal, count: number): Promise<void> {
 }
 
 function create(path: string, lingerMs: number): Journal {
-  return createJournal(recordingContext("journal"), {
-    settings: {
-      path,
-      durability: "power-loss",
-      linger: lingerMs,
-      maxBytes: 1 << 30,
-      maxAge: 86_400_000,
-      onFull: "reject",
-    },
-    path,
-    device: "bench",
-    board: null,
-    streams: new Map(),
-    onFatal: (error) => {
-      throw error;
-    },
-  });
+  return createJournal(
+    recordingContext("journal"),
+    journalSetup(path, { linger: lingerMs, maxBytes: 1 << 30, onFull: "reject" }),
+  );
 }
 
 async function ours(path: string, batch: number, count: number): Promise<[Figures, Figures]> {

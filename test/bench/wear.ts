@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { bytesWritten } from "../../src/host/wear.ts";
 import type { Journal } from "../../src/journal/journal.ts";
 import { createJournal } from "../../src/journal/thread.ts";
+import { journalSetup } from "../support/journal-setup.ts";
 import { recordingContext } from "../support/recording-context.ts";
 import { reading } from "../support/telemetry.ts";
 
@@ -23,23 +24,10 @@ const loads = [
 ] as const;
 
 function create(path: string): Journal {
-  return createJournal(recordingContext("journal"), {
-    settings: {
-      path,
-      durability: "power-loss",
-      linger: 1000,
-      maxBytes: 1 << 30,
-      maxAge: 86_400_000,
-      onFull: "reject",
-    },
-    path,
-    device: "bench",
-    board: null,
-    streams: new Map(),
-    onFatal: (error) => {
-      throw error;
-    },
-  });
+  return createJournal(
+    recordingContext("journal"),
+    journalSetup(path, { linger: 1000, maxBytes: 1 << 30, onFull: "reject" }),
+  );
 }
 
 async function written(): Promise<number> {

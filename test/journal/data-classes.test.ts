@@ -1,6 +1,7 @@
 /** What gives way when there is no room, class by class (invariant 5). */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Gap } from "../../src/journal/gaps.ts";
 import type { Journal } from "../../src/journal/journal.ts";
 import type { JournalSetup } from "../../src/journal/thread.ts";
 import { FakeClock } from "../support/fake-clock.ts";
@@ -13,14 +14,6 @@ const begin = Date.UTC(2026, 0, 1);
 const classes = (
   streams: Record<string, JournalSetup["streams"] extends ReadonlyMap<string, infer C> ? C : never>,
 ): JournalSetup["streams"] => new Map(Object.entries(streams));
-
-interface Gap {
-  readonly stream: string;
-  readonly from: number;
-  readonly to: number;
-  readonly kept: number;
-  readonly reason: string;
-}
 
 async function seqsOf(journal: Journal, stream: string, after = 0): Promise<number[]> {
   const seqs: number[] = [];

@@ -6,6 +6,7 @@ import type { Worker } from "node:worker_threads";
 import { systemClock } from "../../src/core/clock.ts";
 import { createJournal } from "../../src/journal/thread.ts";
 import { FakeClock } from "../support/fake-clock.ts";
+import { journalSetup } from "../support/journal-setup.ts";
 import { recordingContext } from "../support/recording-context.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { append, event, openJournal } from "../support/test-journal.ts";
@@ -44,21 +45,11 @@ test("a worker that dies is told once, and what it had not written is never sett
       "journal",
       systemClock(() => "synced"),
     ),
-    {
-      settings: {
-        path,
-        durability: "power-loss",
-        linger: 60_000,
-        maxBytes: 1 << 26,
-        maxAge: 86_400_000,
-        onFull: "reject",
-      },
+    journalSetup(
       path,
-      device: "d",
-      board: null,
-      streams: new Map(),
-      onFatal: ({ code }) => told.push(code),
-    },
+      { linger: 60_000, onFull: "reject" },
+      { onFatal: ({ code }) => told.push(code) },
+    ),
   );
   t.after(() => journal.close());
   await journal.open([]);
@@ -99,21 +90,14 @@ test("read() puts times right once the boot's offset is known, also of what was 
 test("commit() of what cannot be handed to the worker is fatal, never a silent stall", async (t) => {
   const path = `${tempDir(t)}/journal.db`;
   const told: string[] = [];
-  const journal = createJournal(recordingContext("journal"), {
-    settings: {
+  const journal = createJournal(
+    recordingContext("journal"),
+    journalSetup(
       path,
-      durability: "power-loss",
-      linger: 60_000,
-      maxBytes: 1 << 26,
-      maxAge: 86_400_000,
-      onFull: "reject",
-    },
-    path,
-    device: "d",
-    board: null,
-    streams: new Map(),
-    onFatal: ({ code }) => told.push(code),
-  });
+      { linger: 60_000, onFull: "reject" },
+      { onFatal: ({ code }) => told.push(code) },
+    ),
+  );
   t.after(() => journal.close());
   await journal.open([]);
   const value = (() => undefined) as unknown as Uint8Array;

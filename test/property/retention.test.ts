@@ -9,6 +9,7 @@ import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import type { Gap } from "../../src/journal/gaps.ts";
 import { keptAfter, type Journal } from "../../src/journal/journal.ts";
 import type { StreamQuota } from "../../src/journal/protocol.ts";
 import { event, openJournal, append, type TestJournal } from "../support/test-journal.ts";
@@ -50,14 +51,6 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant("crash" as const) }) },
 );
 type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
-
-interface Gap {
-  readonly stream: string;
-  readonly from: number;
-  readonly to: number;
-  readonly kept: number;
-  readonly reason: string;
-}
 
 /** What a stream looks like from outside. */
 interface View {

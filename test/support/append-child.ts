@@ -7,6 +7,7 @@
  */
 import { writeSync } from "node:fs";
 import { createJournal } from "../../src/journal/thread.ts";
+import { journalSetup } from "./journal-setup.ts";
 import { event } from "./test-journal.ts";
 import { recordingContext } from "./recording-context.ts";
 
@@ -16,24 +17,14 @@ const fault = (["settle-before-commit", "synchronous-off"] as const).find((each)
 );
 /** At once, so that what was said is not lost with the process. */
 const say = (line: string): number => writeSync(1, `${line}\n`);
-const journal = createJournal(recordingContext("journal"), {
-  settings: {
+const journal = createJournal(
+  recordingContext("journal"),
+  journalSetup(
     path,
-    durability: mode === "crash" ? "crash" : "power-loss",
-    linger: 2,
-    maxBytes: 64 * 1024 * 1024,
-    maxAge: 30 * 86_400_000,
-    onFull: "drop-oldest",
-  },
-  path,
-  device: "board-1",
-  board: null,
-  streams: new Map(),
-  onFatal: (error) => {
-    throw error;
-  },
-  ...(fault !== undefined && { fault }),
-});
+    { durability: mode === "crash" ? "crash" : "power-loss", linger: 2 },
+    fault !== undefined ? { fault } : {},
+  ),
+);
 await journal.open([{ group: "g", streams: ["s"] }]);
 say("open");
 

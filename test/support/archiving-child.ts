@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { createDelivery } from "../../src/flow/deliver.ts";
 import { createJournal } from "../../src/journal/thread.ts";
 import { createFileSink } from "../../src/sink/file.ts";
+import { journalSetup } from "./journal-setup.ts";
 import { recordingContext } from "./recording-context.ts";
 import { until } from "./until.ts";
 
@@ -17,23 +18,14 @@ const [folder = "", mode] = process.argv.slice(2);
 const stream = "readings";
 const group = "archive";
 const context = recordingContext(group);
-const journal = createJournal(recordingContext("journal"), {
-  settings: {
-    path: join(folder, "journal.db"),
-    durability: "power-loss",
-    linger: 20,
-    maxBytes: 256 * 1024 * 1024,
-    maxAge: 86_400_000,
-    onFull: "reject",
-  },
-  path: join(folder, "journal.db"),
-  device: "box",
-  board: null,
-  streams: new Map(),
-  onFatal: (error) => {
-    throw error;
-  },
-});
+const journal = createJournal(
+  recordingContext("journal"),
+  journalSetup(
+    join(folder, "journal.db"),
+    { linger: 20, maxBytes: 256 * 1024 * 1024, maxAge: 86_400_000, onFull: "reject" },
+    { device: "box" },
+  ),
+);
 await journal.open([{ group, streams: [stream] }]);
 const sink = createFileSink(
   context,

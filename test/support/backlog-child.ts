@@ -6,27 +6,15 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { createJournal } from "../../src/journal/thread.ts";
+import { journalSetup } from "./journal-setup.ts";
 import { append, event } from "./test-journal.ts";
 import { recordingContext } from "./recording-context.ts";
 
 const [path = "", appends = "0", reads = "0"] = process.argv.slice(2);
-const journal = createJournal(recordingContext("journal"), {
-  settings: {
-    path,
-    durability: "crash",
-    linger: 50,
-    maxBytes: 1 << 30,
-    maxAge: 30 * 86_400_000,
-    onFull: "reject",
-  },
-  path,
-  device: "board-1",
-  board: null,
-  streams: new Map(),
-  onFatal: (error) => {
-    throw error;
-  },
-});
+const journal = createJournal(
+  recordingContext("journal"),
+  journalSetup(path, { durability: "crash", linger: 50, maxBytes: 1 << 30, onFull: "reject" }),
+);
 const began = performance.now();
 await journal.open([{ group: "g", streams: ["s"] }]);
 const openMs = performance.now() - began;

@@ -9,30 +9,21 @@
  */
 import { writeSync } from "node:fs";
 import { createJournal, type JournalSetup } from "../../src/journal/thread.ts";
-import { powerCutPayload } from "./power-cut-payload.ts";
+import { journalSetup } from "./journal-setup.ts";
+import { powerCutPayload, powerCutSettings } from "./power-cut-payload.ts";
 import { recordingContext } from "./recording-context.ts";
 import { event } from "./test-journal.ts";
 
 const [path = "", count = "0", end = "close", fault] = process.argv.slice(2);
 const say = (line: string): number => writeSync(1, `${line}\n`);
-const journal = createJournal(recordingContext("journal"), {
-  settings: {
+const journal = createJournal(
+  recordingContext("journal"),
+  journalSetup(
     path,
-    durability: "power-loss",
-    linger: 0,
-    maxBytes: 1024 * 1024,
-    maxAge: 30 * 86_400_000,
-    onFull: "reject",
-  },
-  path,
-  device: "board-1",
-  board: null,
-  streams: new Map(),
-  onFatal: (error) => {
-    throw error;
-  },
-  ...(fault !== undefined && { fault: fault as NonNullable<JournalSetup["fault"]> }),
-});
+    powerCutSettings,
+    fault === undefined ? {} : { fault: fault as NonNullable<JournalSetup["fault"]> },
+  ),
+);
 await journal.open([{ group: "g", streams: ["s"] }]);
 say(`open ${journal.identity().epoch}`);
 

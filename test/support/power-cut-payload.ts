@@ -8,3 +8,6 @@ export function powerCutPayload(n: number): Buffer {
   );
   return Buffer.from(JSON.stringify({ n, noise: noise.join("") }));
 }
+
+/** A file that trims all the time, and acknowledges at once. */
+export const powerCutSettings = { linger: 0, maxBytes: 1024 * 1024, onFull: "reject" } as const;

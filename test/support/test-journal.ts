@@ -6,6 +6,7 @@ import type { NewEvent } from "../../src/core/event.ts";
 import { noHeaders } from "../../src/core/event.ts";
 import type { GroupDeclaration, Journal } from "../../src/journal/journal.ts";
 import { createJournal, type JournalSetup } from "../../src/journal/thread.ts";
+import { journalSetup } from "./journal-setup.ts";
 import { recordingContext, type RecordingContext } from "./recording-context.ts";
 import { tempDir } from "./temp-dir.ts";
 
@@ -40,24 +41,23 @@ export async function openJournal(
   const path = join(folder, "journal.db");
   const context = recordingContext("journal", options.clock);
   options.onContext?.(context);
-  const journal = createJournal(context, {
-    settings: {
-      path,
-      durability: options.durability ?? "power-loss",
-      linger: options.linger ?? 5,
-      maxBytes: options.maxBytes ?? 64 * 1024 * 1024,
-      maxAge: options.maxAge ?? 30 * 86_400_000,
-      onFull: options.onFull ?? "drop-oldest",
-    },
+  const { durability, linger, maxBytes, onFull, maxAge, board, streams, fault } = options;
+  const setup = journalSetup(
     path,
-    device: "board-1",
-    board: options.board ?? null,
-    streams: options.streams ?? new Map(),
-    onFatal: (error) => {
-      throw error;
+    {
+      ...(durability !== undefined && { durability }),
+      ...(linger !== undefined && { linger }),
+      ...(maxBytes !== undefined && { maxBytes }),
+      ...(maxAge !== undefined && { maxAge }),
+      ...(onFull !== undefined && { onFull }),
     },
-    ...(options.fault !== undefined && { fault: options.fault }),
-  });
+    {
+      ...(board !== undefined && { board }),
+      ...(streams !== undefined && { streams }),
+      ...(fault !== undefined && { fault }),
+    },
+  );
+  const journal = createJournal(context, setup);
   test.after(() => journal.close());
   await journal.open(options.groups ?? []);
   return { journal, context, folder, path };

@@ -1,7 +1,8 @@
 /** Alarms and telemetry at a full journal while the upstream is away: the alarms are all there afterwards. */
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { childAgent } from "../support/child-agent.ts";
+import { test, type TestContext } from "node:test";
+import type { Gap } from "../../src/journal/gaps.ts";
+import { childAgent, type ChildAgent } from "../support/child-agent.ts";
 import { untilFigure, untilPartIs } from "../support/figures.ts";
 import { freePort, startMosquitto } from "../support/mosquitto.ts";
 import { startPublisher } from "../support/publishing.ts";
@@ -14,38 +15,43 @@ const telemetry = 20_000;
 const alarms = 400;
 const size = 300;
 
-interface Gap {
-  readonly stream: string;
-  readonly from: number;
-  readonly to: number;
-  readonly kept: number;
-  readonly reason: string;
-}
-
 function numbersOf(subscriber: Subscriber, stream: string): number[] {
   const events = subscriber.received.filter(({ topic }) => topic === `edge/${stream}`);
   return events.map(({ payload }) => (JSON.parse(payload) as { n: number }).n);
 }
 
-test("telemetry that rejects is held back alone: alarms are acknowledged meanwhile, and nothing is lost", async (t) => {
+interface Started {
+  readonly agent: ChildAgent;
+  readonly folder: string;
+  readonly ports: { readonly alarms: number; readonly telemetry: number; readonly up: number };
+}
+
+/** Two sources of their own streams, alarms above telemetry, and an upstream that is not there. */
+async function started(t: TestContext, telemetryClass: string, from: string): Promise<Started> {
   const folder = tempDir(t);
-  const [port, other, up] = [await freePort(), await freePort(), await freePort()];
+  const [alarms, other, up] = [await freePort(), await freePort(), await freePort()];
   const agent = await childAgent(
     folder,
     `
 sources:
-  alarms: { type: broker, listen: "127.0.0.1:${port}", topics: ["alarm/{device}"], stream: alarms }
+  alarms: { type: broker, listen: "127.0.0.1:${alarms}", topics: ["alarm/{device}"], stream: alarms }
   load: { type: broker, listen: "127.0.0.1:${other}", topics: ["load/{device}"], stream: telemetry }
 streams:
-  telemetry: { linger: 20ms, priority: 2, whenFull: reject }
+  telemetry: { linger: 20ms, priority: 2, ${telemetryClass} }
   alarms: { linger: 20ms, priority: 9 }
 sinks:
-  up: { type: mqtt, url: "mqtt://127.0.0.1:${up}", from: [alarms, telemetry], topic: "edge/{stream}" }
+  up: { type: mqtt, url: "mqtt://127.0.0.1:${up}", from: [${from}], topic: "edge/{stream}" }
 `,
     { journal: `  maxBytes: 1MiB\n` },
   );
   t.after(() => agent.kill());
   await agent.start();
+  return { agent, folder, ports: { alarms, telemetry: other, up } };
+}
+
+test("telemetry that rejects is held back alone: alarms are acknowledged meanwhile, and nothing is lost", async (t) => {
+  const { agent, folder, ports } = await started(t, "whenFull: reject", "alarms, telemetry");
+  const { alarms: port, telemetry: other, up } = ports;
   const common = { qos: 1, size, noise: true } as const;
   const count = 6_000;
   const url = (at: number): string => `mqtt://127.0.0.1:${at}`;
@@ -74,24 +80,12 @@ sinks:
 });
 
 test("alarms survive a full journal whole while telemetry thins, as _gaps and the metric tell", async (t) => {
-  const folder = tempDir(t);
-  const [port, other, up] = [await freePort(), await freePort(), await freePort()];
-  const agent = await childAgent(
-    folder,
-    `
-sources:
-  alarms: { type: broker, listen: "127.0.0.1:${port}", topics: ["alarm/{device}"], stream: alarms }
-  load: { type: broker, listen: "127.0.0.1:${other}", topics: ["load/{device}"], stream: telemetry }
-streams:
-  telemetry: { linger: 20ms, priority: 2, whenFull: thin, thin: 1s, key: device }
-  alarms: { linger: 20ms, priority: 9 }
-sinks:
-  up: { type: mqtt, url: "mqtt://127.0.0.1:${up}", from: [alarms, telemetry, _gaps], topic: "edge/{stream}" }
-`,
-    { journal: `  maxBytes: 1MiB\n` },
+  const { agent, folder, ports } = await started(
+    t,
+    "whenFull: thin, thin: 1s, key: device",
+    "alarms, telemetry, _gaps",
   );
-  t.after(() => agent.kill());
-  await agent.start();
+  const { alarms: port, telemetry: other, up } = ports;
   const common = { qos: 1, size, noise: true } as const;
   const load = startPublisher({
     ...common,

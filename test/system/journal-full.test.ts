@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import type { Gap } from "../../src/journal/gaps.ts";
 import { childAgent, type ChildAgent } from "../support/child-agent.ts";
 import { figure, untilFigure, untilPartIs } from "../support/figures.ts";
 import { freePort, startMosquitto } from "../support/mosquitto.ts";
@@ -86,14 +87,6 @@ test("reject withholds acknowledgements when the journal is full, and all is del
   assert.doesNotMatch(await agent.metrics(), /^holdfast_journal_dropped_total\{.*\} [1-9]/m);
   t.diagnostic(`acknowledged ${stoodAt} of ${count} before it was full`);
 });
-
-interface Gap {
-  readonly stream: string;
-  readonly from: number;
-  readonly to: number;
-  readonly kept: number;
-  readonly reason: string;
-}
 
 test("drop-oldest takes everything in, and tells what it dropped in _gaps, the metric and the health", async (t) => {
   const { agent, publisher, upstream } = await startLoaded(t, "drop-oldest");

@@ -95,7 +95,7 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
       ahead: plan.rate === 0 ? aheadMax : 0,
       resilient: true,
     });
-    following = follow(agent, publisher);
+    if (plan.rate === 0) following = follow(agent, publisher);
     for (let kill = 0; kill < plan.kills; kill++) {
       await delay(50 + random() * 600);
       await agent.kill();
@@ -103,7 +103,7 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
       await agent.start();
     }
     const published = await publisher.done;
-    await following.stop();
+    await following?.stop();
     await untilQuiet(agent, plan);
     await agent.stop();
     const found = readArchive(archive, "load");

@@ -4,7 +4,8 @@ import { gapsStream, type Journal } from "../../src/journal/journal.ts";
 import { createJournal } from "../../src/journal/thread.ts";
 import { readArchive } from "../support/archive.ts";
 import { childAgent } from "../support/child-agent.ts";
-import { powerCutPayload } from "../support/power-cut-payload.ts";
+import { journalSetup } from "../support/journal-setup.ts";
+import { powerCutPayload, powerCutSettings } from "../support/power-cut-payload.ts";
 import { recordingContext } from "../support/recording-context.ts";
 import { append, event } from "../support/test-journal.ts";
 import { until } from "../support/until.ts";
@@ -22,25 +23,8 @@ const seventh = 7;
 
 /** Opens it with the journal's own recovery; null: every promise is kept. */
 export async function problemOfJournal(folder: string, promised: Promised): Promise<string | null> {
-  const context = recordingContext("journal");
   const path = join(folder, "journal.db");
-  const journal = createJournal(context, {
-    settings: {
-      path,
-      durability: "power-loss",
-      linger: 0,
-      maxBytes: 1024 * 1024,
-      maxAge: 30 * 86_400_000,
-      onFull: "reject",
-    },
-    path,
-    device: "board-1",
-    board: null,
-    streams: new Map(),
-    onFatal: (error) => {
-      throw error;
-    },
-  });
+  const journal = createJournal(recordingContext("journal"), journalSetup(path, powerCutSettings));
   try {
     await journal.open([{ group: "g", streams: ["s"] }]);
     return await problemOfOpen(journal, promised);

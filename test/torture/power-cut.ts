@@ -46,6 +46,8 @@ export interface PowerCutReport {
 /** Enough for some checkpoints of the WAL in each, at about 9 KiB an event. */
 export const powerCutLives = [250, 250, 250, 100];
 
+const survivalsEach = survivals(seeded(0)).length;
+
 /** Kept of what was found; more of the same help nobody. */
 const brokenMax = 20;
 /** Images are built in memory where there is such a place: they need no disk. */
@@ -56,6 +58,8 @@ const lanes = 2;
 interface State {
   readonly image: Image;
   readonly promised: Promised;
+  /** The call after which the power was cut. */
+  readonly cut: number;
   readonly place: string;
   readonly withAgent: boolean;
 }
@@ -68,14 +72,14 @@ export async function powerCutRun(plan: PowerCutPlan): Promise<PowerCutReport> {
     const calls = await record(base, plan);
     const states = statesOf(base, calls, plan);
     const counts = { cuts: 0, states: 0, agents: 0 };
-    let place = "";
+    let cut = -1;
     const broken: string[] = [];
     const lane = async (number: number): Promise<void> => {
       for (let next = states.next(); next.done !== true; next = states.next()) {
         const state = next.value;
         counts.states++;
-        if (state.place.split(",")[0] !== place) counts.cuts++;
-        place = state.place.split(",")[0] ?? "";
+        if (state.cut !== cut) counts.cuts++;
+        cut = state.cut;
         if (state.withAgent) counts.agents++;
         const problem = await problemOf(state, join(shelf, `${number}-${counts.states}`));
         if (problem === null) continue;
@@ -145,14 +149,14 @@ function* statesOf(base: string, calls: readonly DiskCall[], plan: PowerCutPlan)
       count++;
       const place = `cut after call ${index} (${call.kind}), ${survival.name}`;
       const withAgent = count % plan.agentEvery === 0;
-      yield { image, promised, place, withAgent };
+      yield { image, promised, cut: index, place, withAgent };
     }
   }
 }
 
 /** The first cuts all, since openings are where holes are; of the others as many as are asked for, evenly drawn. */
 function chosen(cuts: readonly number[], plan: PowerCutPlan, random: () => number): number[] {
-  const wanted = plan.states / survivals(random).length;
+  const wanted = plan.states / survivalsEach;
   const share = wanted / cuts.length;
   return cuts.filter((_, index) => index < wanted / 4 || random() < share);
 }
