@@ -40,6 +40,8 @@ export class Channel {
     this.#clock = clock;
     this.#onFatal = onFatal;
     this.#worker = new Worker(new URL("./worker.ts", import.meta.url), {
+      // The thread's name in `top -H` and `/proc/PID/task/*/comm`.
+      name: "journal",
       workerData: { setup, openedAt },
       // The worker keeps a few sections and statements; young garbage is one turn's (measured: 2 MiB suffice).
       resourceLimits: { maxYoungGenerationSizeMb: 4 },

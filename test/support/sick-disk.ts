@@ -7,15 +7,13 @@ import type { TestContext } from "node:test";
 import { requireProgram } from "./mosquitto.ts";
 import { until } from "./until.ts";
 
-/** Of all threads the writer's has written most: to the WAL and the file. */
+/** The journal's thread. */
 function writerOf(pid: number): string {
-  const written = readdirSync(`/proc/${pid}/task`).map((thread) => {
-    const io = readFileSync(`/proc/${pid}/task/${thread}/io`, "utf8");
-    return { thread, bytes: Number(/write_bytes: (\d+)/.exec(io)?.[1] ?? 0) };
-  });
-  const most = written.toSorted((a, b) => b.bytes - a.bytes)[0];
-  assert.ok(most !== undefined && most.bytes > 0, "Nothing was written yet");
-  return most.thread;
+  const thread = readdirSync(`/proc/${pid}/task`).find(
+    (id) => readFileSync(`/proc/${pid}/task/${id}/comm`, "utf8").trim() === "journal",
+  );
+  assert.ok(thread !== undefined, `No thread of ${pid} is called journal`);
+  return thread;
 }
 
 /** `fault` as strace has it: `fsync:delay_exit=2000000`. Resolves, once it holds, with what ends it. */
