@@ -9,6 +9,7 @@
 import { dirname, resolve } from "node:path";
 import type { Config } from "./config/config.ts";
 import { stateFolder } from "./config/built-in.ts";
+import { unlessAborted } from "./core/abort.ts";
 import { HoldfastError, messageOf } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
 import { createDelivery } from "./flow/deliver.ts";
@@ -48,6 +49,8 @@ export interface AgentSetup {
   readonly configFile?: string;
   /** The journal cannot go on: the process must end. */
   readonly onFatal: (error: HoldfastError) => void;
+  /** Ends the start too: a full disk may keep the journal from opening for as long as it likes. */
+  readonly signal?: AbortSignal;
   /** Planted faults for the tests of the proofs. */
   readonly journalFault?: JournalSetup["fault"];
 }
@@ -65,10 +68,13 @@ interface Opened {
   readonly formats: ReadonlyMap<string, PayloadFormat>;
 }
 
+/** @throws HoldfastError as its parts say; the reason of `setup.signal` where that ended the start */
 export async function openAgent(config: Config, setup: AgentSetup): Promise<Agent> {
   const stack = new AsyncDisposableStack();
   try {
-    return await assemble(config, setup, stack);
+    const agent = assemble(config, setup, stack);
+    // What goes on assembling after that meets a stack that is disposed of, and ends.
+    return await (setup.signal === undefined ? agent : unlessAborted(agent, setup.signal));
   } catch (error) {
     await stack.disposeAsync();
     throw error;

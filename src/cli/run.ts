@@ -18,7 +18,11 @@ export const runCommand: Command = {
   async run(args, io) {
     const { values } = parseArgs({ args, options: { config: { type: "string", short: "c" } } });
     const ended = Promise.withResolvers<number>();
-    using _signals = onStopSignals(() => ended.resolve(0));
+    const stopped = new AbortController();
+    using _signals = onStopSignals(() => {
+      stopped.abort();
+      ended.resolve(0);
+    });
     try {
       const loaded = await load(values.config);
       if ("problems" in loaded) {
@@ -27,6 +31,7 @@ export const runCommand: Command = {
       }
       const agent = await openAgent(loaded.config, {
         version: programVersion(),
+        signal: stopped.signal,
         ...(values.config !== undefined && { configFile: values.config }),
         onFatal(error) {
           explain(io, error);
@@ -38,6 +43,7 @@ export const runCommand: Command = {
       await agent.close();
       return code;
     } catch (error) {
+      if (stopped.signal.aborted && error === stopped.signal.reason) return 0;
       explain(io, error);
       if (values.config === undefined && isListenFailure(error)) io.err(howElsewhere);
       if (!(error instanceof HoldfastError)) return exitCodes.mistake;

@@ -44,10 +44,10 @@ export interface HealthAnswer {
 export async function childAgent(
   folder: string,
   yaml: string,
-  options: { journal?: string; program?: readonly string[] } = {},
+  options: { journal?: string; program?: readonly string[]; configFolder?: string } = {},
 ): Promise<ChildAgent> {
   const [http, admin] = [await freePort(), await freePort()];
-  const configFile = join(folder, "agent.yaml");
+  const configFile = join(options.configFolder ?? folder, "agent.yaml");
   const journal = `journal:\n  path: ${join(folder, "journal.db")}\n${options.journal ?? ""}\n`;
   const listens = `http: { listen: 127.0.0.1:${http} }\nadmin: { listen: 127.0.0.1:${admin} }\n`;
   writeFileSync(configFile, `${journal}${listens}${yaml}`);

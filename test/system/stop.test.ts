@@ -11,6 +11,7 @@ import { childAgent } from "../support/child-agent.ts";
 import { holdfast, startHoldfast, type Running } from "../support/command-line.ts";
 import { freePort } from "../support/mosquitto.ts";
 import { startPublisher } from "../support/publishing.ts";
+import { smallDisk } from "../support/small-disk.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
 
@@ -113,6 +114,28 @@ test("run is ended at once by a second signal", async (t) => {
   const { code } = await running.ended;
   assert.equal(code, 143, "128 and the signal's number");
   assert.ok(performance.now() - began < 500, `${performance.now() - began} ms`);
+});
+
+test("run that waits for room on a full disk says so, and a signal ends it with 0", async (t) => {
+  const disk = smallDisk(t, 1024 * 1024);
+  disk.fill();
+  const agent = await childAgent(disk.folder, "sources:\n  board: { type: system }\n", {
+    configFolder: tempDir(t),
+  });
+  const running = startHoldfast(t, ["run", "--config", agent.configFile]);
+  await until("the health to say that the disk is full", async () => {
+    const health = await agent.health().catch(() => undefined);
+    return health?.components["journal"]?.["trouble"] === "disk-full";
+  });
+  const began = performance.now();
+  running.send("SIGTERM");
+  const { code, err } = await running.ended;
+  assert.equal(code, 0, err);
+  assert.equal(err, "");
+  assert.ok(performance.now() - began < 2_000, `${performance.now() - began} ms`);
+  disk.empty();
+  const again = startHoldfast(t, ["run", "--config", agent.configFile]);
+  await again.shows("The agent is ready");
 });
 
 test("run says which port is taken and what to do, and exits with 78", async (t) => {
