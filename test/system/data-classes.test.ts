@@ -4,11 +4,12 @@ import { test, type TestContext } from "node:test";
 import type { Gap } from "../../src/journal/gaps.ts";
 import { childAgent, type ChildAgent } from "../support/child-agent.ts";
 import { untilFigure, untilPartIs } from "../support/figures.ts";
-import { freePort, startMosquitto } from "../support/mosquitto.ts";
+import { freePort } from "../support/mosquitto.ts";
 import { startPublisher } from "../support/publishing.ts";
-import { startSubscriber, type Subscriber } from "../support/subscriber.ts";
+import type { Subscriber } from "../support/subscriber.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
+import { startUpstream } from "../support/upstream.ts";
 
 /** Some six times what fits into 1 MiB, which is the least that may be configured. */
 const telemetry = 20_000;
@@ -70,9 +71,7 @@ test("telemetry that rejects is held back alone: alarms are acknowledged meanwhi
   assert.equal(await alarm.done, 100, "alarms are acknowledged");
   assert.ok(load.acknowledged() < count, "telemetry waits");
 
-  const broker = await startMosquitto(folder, "max_inflight_messages 0\n", up);
-  t.after(() => broker.kill());
-  const subscriber = await startSubscriber(t, up, "edge/#");
+  const subscriber = await startUpstream(t, folder, up);
   assert.equal(await load.done, count);
   await until("all upstream", () => new Set(numbersOf(subscriber, "telemetry")).size === count);
   assert.equal(new Set(numbersOf(subscriber, "alarms")).size, 100);
@@ -112,9 +111,7 @@ test("alarms survive a full journal whole while telemetry thins, as _gaps and th
   const metrics = await agent.metrics();
   assert.doesNotMatch(metrics, /^holdfast_journal_dropped_total\{stream="alarms",.*\} [1-9]/m);
 
-  const broker = await startMosquitto(folder, "max_inflight_messages 0\n", up);
-  t.after(() => broker.kill());
-  const subscriber = await startSubscriber(t, up, "edge/#");
+  const subscriber = await startUpstream(t, folder, up);
   await untilFigure(agent, 'stream_lag{stream="telemetry",group="up"}', (value) => value === 0);
   const dropped = async (reason: string): Promise<number> => {
     const series = `holdfast_journal_dropped_total{stream="telemetry",reason="${reason}"} `;

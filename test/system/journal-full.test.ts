@@ -5,11 +5,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Gap } from "../../src/journal/gaps.ts";
 import { childAgent, type ChildAgent } from "../support/child-agent.ts";
 import { figure, untilFigure, untilPartIs } from "../support/figures.ts";
-import { freePort, startMosquitto } from "../support/mosquitto.ts";
+import { freePort } from "../support/mosquitto.ts";
 import { startPublisher, type Publisher } from "../support/publishing.ts";
-import { startSubscriber, type Subscriber } from "../support/subscriber.ts";
+import type { Subscriber } from "../support/subscriber.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
+import { startUpstream } from "../support/upstream.ts";
 
 /** Some four times what fits into 1 MiB, which is the least that may be configured. */
 const count = 16_000;
@@ -54,11 +55,7 @@ sinks:
   return {
     agent,
     publisher,
-    async upstream() {
-      const broker = await startMosquitto(folder, "max_inflight_messages 0\n", up);
-      t.after(() => broker.kill());
-      return startSubscriber(t, up, "edge/#");
-    },
+    upstream: () => startUpstream(t, folder, up),
   };
 }
 
