@@ -22,6 +22,21 @@ test("the journal keeps every promise in any state that a power cut can leave", 
   assert.ok(states >= 500, `${states} states`);
 });
 
+// Enough events for a file of 1 MiB to be full, so that what was not passed gives way.
+for (const policy of ["drop-oldest", "thin"] as const) {
+  test(`a journal that has to ${policy} keeps every promise after a power cut`, async (t) => {
+    const { states, broken } = await run(t, { policy, lives: [170, 30], states: 150 });
+    assert.deepEqual(broken, []);
+    assert.ok(states >= 50, `${states} states`);
+  });
+}
+
+test("a journal of version 1 is whole in any state that a power cut can leave of its migration", async (t) => {
+  const { states, broken } = await run(t, { policy: "upgrade", lives: [5], states: 300 });
+  assert.deepEqual(broken, []);
+  assert.ok(states >= 50, `${states} states`);
+});
+
 // Each is seen by what was acknowledged and is not there.
 for (const fault of ["synchronous-off", "settle-before-commit", "folder-not-synced"]) {
   test(`the proof sees a journal with the fault ${fault}`, async (t) => {

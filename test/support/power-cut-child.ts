@@ -1,58 +1,74 @@
 /**
- * What the power-cut proof records: one process of journal work, `power-cut-child.ts PATH EVENTS END [FAULT]`.
+ * What the power-cut proof records: one process of journal work, `power-cut-child.ts PATH EVENTS END POLICY [FAULT]`.
  *
  * Each event of stream `s` is numbered by its seq; a unit of work passes it, emits it into `out`, keeps it as state and
  * each seventh time makes or removes a retry and leaves a dead letter. What is acknowledged is said at once on standard
  * output, where the recorder sees it between the calls: `settled SEQ`, `passed SEQ`. The file is bounded to 1 MiB and
  * payloads are noise, so that chunks are trimmed all the time and the WAL is checkpointed often.
- * END: `close` in order, or `die` by SIGKILL.
+ * END: `close` in order, or `die` by SIGKILL. POLICY: power-cut-payload.ts.
  */
 import { writeSync } from "node:fs";
 import { createJournal, type JournalSetup } from "../../src/journal/thread.ts";
 import { journalSetup } from "./journal-setup.ts";
-import { powerCutPayload, powerCutSettings } from "./power-cut-payload.ts";
+import {
+  lastUnit,
+  powerCutGroups,
+  powerCutPayload,
+  powerCutPolicies,
+  powerCutTime,
+  type PowerCutPolicy,
+} from "./power-cut-payload.ts";
 import { recordingContext } from "./recording-context.ts";
 import { event } from "./test-journal.ts";
 
-const [path = "", count = "0", end = "close", fault] = process.argv.slice(2);
+const [path = "", count = "0", end = "close", policy = "reject", fault] = process.argv.slice(2);
 const say = (line: string): number => writeSync(1, `${line}\n`);
+const { settings, streams } = powerCutPolicies[policy as PowerCutPolicy];
 const journal = createJournal(
   recordingContext("journal"),
   journalSetup(
     path,
-    powerCutSettings,
-    fault === undefined ? {} : { fault: fault as NonNullable<JournalSetup["fault"]> },
+    { ...settings, linger: 0 },
+    {
+      streams,
+      ...(fault !== undefined && { fault: fault as NonNullable<JournalSetup["fault"]> }),
+    },
   ),
 );
-await journal.open([{ group: "g", streams: ["s"] }]);
+await journal.open(powerCutGroups);
 say(`open ${journal.identity().epoch}`);
+let last = lastUnit(await journal.readState("p", "last"));
 
-async function pass(n: number): Promise<void> {
+/** The oldest event that was not passed and is there. */
+async function passNext(): Promise<void> {
   const from = journal.cursor("g", "s").seq;
-  const time = 1_780_000_000_000;
-  const { events } = await journal.read("s", n - 1, 1, 1);
-  const isSeventh = n % 7 === 0;
+  const { events } = await journal.read("s", from, 1, 1);
+  const { seq, time } = events[0] ?? { seq: 0, time: 0 };
+  if (seq === 0) return;
+  const units = last.units + 1;
+  const isSeventh = units % 7 === 0;
+  const next = { seq, units, retry: isSeventh ? seq : last.retry };
   const outcome = await journal.commit(
     {
       group: "g",
-      cursors: [{ stream: "s", from, to: n, mark: `m${n}` }],
-      emits: [{ stream: "out", event: event(JSON.stringify({ n })) }],
-      state: [{ space: "p", key: "last", value: Buffer.from(String(n)) }],
+      cursors: [{ stream: "s", from, to: seq, mark: `m${seq}` }],
+      emits: [{ stream: "out", event: event(JSON.stringify({ n: seq })) }],
+      state: [{ space: "p", key: "last", value: Buffer.from(JSON.stringify(next)) }],
       ...(isSeventh && {
         retries: {
           put: events.map((one) => ({
             event: one,
-            attempts: n,
+            attempts: units,
             dueAt: time,
             firstFailedAt: time,
             error: "e",
           })),
-          remove: n > 7 ? [{ stream: "s", seq: n - 7 }] : [],
+          remove: last.retry > 0 ? [{ stream: "s", seq: last.retry }] : [],
         },
         deadLetters: [
           {
             stream: "s",
-            seq: n,
+            seq,
             origin: "processor" as const,
             originName: "g",
             code: "HANDLER_FAILED",
@@ -63,29 +79,32 @@ async function pass(n: number): Promise<void> {
             key: null,
             time,
             headers: {},
-            payload: Buffer.from(String(n)),
+            payload: Buffer.from(String(seq)),
           },
         ],
       }),
     },
     "soon",
   );
-  if (outcome === "committed") say(`passed ${n}`);
+  if (outcome !== "committed") return;
+  last = next;
+  say(`passed ${seq}`);
 }
 
+const isBehind = policy === "drop-oldest" || policy === "thin";
 const first = (journal.status().streams.get("s")?.head ?? 0) + 1;
 // What an earlier life left behind is passed first.
-for (let n = journal.cursor("g", "s").seq + 1; n < first; n++) await pass(n);
+if (!isBehind) while (journal.cursor("g", "s").seq < first - 1) await passNext();
 for (let n = first; n < first + Number(count); n++) {
   await new Promise<void>((resolve) => {
-    journal.append("s", event(powerCutPayload(n)), () => {
+    journal.append("s", event(powerCutPayload(n), { time: powerCutTime(n) }), () => {
       say(`settled ${n}`);
       resolve();
     });
     journal.commitSoon();
   });
-  // Sometimes three at a time wait to be passed.
-  if (n % 3 === 0) for (let one = n - 2; one <= n; one++) if (one >= first) await pass(one);
+  // Three at a time wait to be passed; a group that is behind passes one of three.
+  if (n % 3 === 0) for (let one = isBehind ? 3 : 1; one <= 3; one++) await passNext();
 }
 if (end === "die") process.kill(process.pid, "SIGKILL");
 await journal.close();

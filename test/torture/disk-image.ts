@@ -76,6 +76,12 @@ export class DiskModel {
       case "write":
         this.#content(call.path).pending.push({ kind: "write", at: call.at, data: call.data });
         return;
+      case "copy": {
+        const whole = patched(this.#content(call.from), everything);
+        const data = whole.subarray(call.fromAt, call.fromAt + call.size);
+        this.#content(call.path).pending.push({ kind: "write", at: call.at, data });
+        return;
+      }
       case "truncate":
       case "grow":
         this.#content(call.path).pending.push({
@@ -207,7 +213,7 @@ export function survivals(random: () => number): readonly Survival[] {
         index < count - 3 ? [piece] : pieces(piece, unit, (at) => drawn(seed, at) < 0.5),
     };
   };
-  const [mix, sizes, names] = [chosen(), chosen(), chosen()];
+  const [mix, sizes, names, one] = [chosen(), chosen(), chosen(), chosen()];
   return [
     { ...everything, name: "dropped", write: () => null, size: () => false, entries: () => 0 },
     everything,
@@ -228,6 +234,17 @@ export function survivals(random: () => number): readonly Survival[] {
     { ...everything, name: "zeros in place of data", write: () => "zeros" },
     torn(512),
     torn(4096),
+    {
+      ...everything,
+      name: "one missing",
+      write: (piece, index, count) => (index === one % count ? null : [piece]),
+    },
+    {
+      ...everything,
+      name: "one torn",
+      write: (piece, index, count) =>
+        index === one % count ? pieces(piece, 512, (at) => drawn(one, at) < 0.5) : [piece],
+    },
   ];
 }
 

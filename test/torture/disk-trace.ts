@@ -17,6 +17,15 @@ export type DiskCall =
   | { readonly kind: "mkdir" | "create" | "unlink"; readonly path: string }
   | { readonly kind: "rename"; readonly path: string; readonly to: string }
   | { readonly kind: "write"; readonly path: string; readonly at: number; readonly data: Buffer }
+  /** Of `size` bytes of the file `from`, which begin at `fromAt`, as it was then. */
+  | {
+      readonly kind: "copy";
+      readonly path: string;
+      readonly at: number;
+      readonly from: string;
+      readonly fromAt: number;
+      readonly size: number;
+    }
   | { readonly kind: "truncate" | "grow"; readonly path: string; readonly size: number }
   /** fsync or fdatasync, of a file or a folder. */
   | { readonly kind: "sync"; readonly path: string }
@@ -127,6 +136,17 @@ function read(
       const at = positions.get(path) ?? 0;
       positions.set(path, at + result);
       return [{ kind: "write", path, at, data }];
+    }
+    case "copy_file_range": {
+      const [from = "", to = ""] = [...args.matchAll(/\d+<([^>]*)>/g)].map(([, hex = ""]) =>
+        bytesOf(hex).toString(),
+      );
+      if (!isOurs(to)) return [];
+      const fromAt = Number(/\[(\d+)\]/.exec(args)?.[1]);
+      if (!Number.isInteger(fromAt)) throw new Error("A copy from no place");
+      const at = positions.get(to) ?? 0;
+      positions.set(to, at + result);
+      return [{ kind: "copy", path: to, at, from, fromAt, size: result }];
     }
     case "lseek":
       positions.set(path, result);

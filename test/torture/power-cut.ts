@@ -3,11 +3,11 @@
  * acknowledged.
  *
  * A real process works on a real journal under a recorder (disk-trace.ts): the folders are new, chunks are appended,
- * units of work committed, old chunks trimmed, the WAL checkpointed, the file closed in order and the process killed,
- * several lives in a row. Then at each call between two syncs the disk images are built that a cut could have left
+ * units of work committed, old chunks trimmed, dropped or thinned, the WAL checkpointed, the file closed in order and
+ * the process killed, several lives in a row; or a file of format version 1 is migrated. Then at each call between two syncs the disk images are built that a cut could have left
  * there (disk-image.ts), and each is opened with the journal's own recovery, each 25th with the whole agent.
  */
-import { mkdirSync, mkdtempSync, rmSync, existsSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, existsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
@@ -15,6 +15,7 @@ import type { DiskCall } from "./disk-trace.ts";
 import { nestedFolder, traceDisk } from "./disk-trace.ts";
 import { DiskModel, survivals, type Image } from "./disk-image.ts";
 import { seeded } from "./kills.ts";
+import type { PowerCutPolicy } from "../support/power-cut-payload.ts";
 import { problemOfAgent, problemOfJournal, type Promised } from "./power-cut-verdict.ts";
 
 export interface PowerCutPlan {
@@ -25,6 +26,8 @@ export interface PowerCutPlan {
   readonly seed: number;
   /** One state in so many with the whole agent. */
   readonly agentEvery: number;
+  /** How the journal gives way; left out: `reject`. */
+  readonly policy?: PowerCutPolicy;
   /** The journal's planted fault. */
   readonly fault?: string;
   /** Ends at the first broken promise. */
@@ -69,8 +72,9 @@ export async function powerCutRun(plan: PowerCutPlan): Promise<PowerCutReport> {
   const base = mkdtempSync(join(tmpdir(), "holdfast-cut-"));
   const shelf = mkdtempSync(join(scratch, "holdfast-cut-"));
   try {
-    const calls = await record(base, plan);
-    const states = statesOf(base, calls, plan);
+    const before = plan.policy === "upgrade" ? oldJournal(base) : [];
+    const calls = [...before, ...(await record(base, plan, before))];
+    const states = statesOf(base, calls, plan, before.length);
     const counts = { cuts: 0, states: 0, agents: 0 };
     let cut = -1;
     const broken: string[] = [];
@@ -101,40 +105,75 @@ function traceOf(base: string): string {
 }
 
 /** Several lives in a row over one journal: ended in order, and killed. */
-async function record(base: string, plan: PowerCutPlan): Promise<DiskCall[]> {
+async function record(
+  base: string,
+  plan: PowerCutPlan,
+  before: readonly DiskCall[],
+): Promise<DiskCall[]> {
   const path = join(nestedFolder(base), "journal.db");
   const trace = traceOf(base);
-  const existing = new Set<string>();
+  const existing = new Set(before.flatMap((call) => (call.kind === "create" ? [call.path] : [])));
   const calls: DiskCall[] = [];
   // A life that made the folders and was cut off before it synced any.
   const making = `require("node:fs").mkdirSync(${JSON.stringify(dirname(path))}, { recursive: true })`;
-  calls.push(...(await traceDisk(base, trace, ["-e", making], existing)));
+  if (before.length === 0) calls.push(...(await traceDisk(base, trace, ["-e", making], existing)));
   for (const [life, events] of plan.lives.entries()) {
     const isLast = life === plan.lives.length - 1;
     const end = isLast || life % 2 === 0 ? "close" : "die";
     const child = ["test/support/power-cut-child.ts", path, String(events), end];
-    const all = plan.fault === undefined ? child : [...child, plan.fault];
+    const all = [
+      ...child,
+      plan.policy ?? "reject",
+      ...(plan.fault === undefined ? [] : [plan.fault]),
+    ];
     calls.push(...(await traceDisk(base, trace, all, existing)));
   }
   return calls;
 }
 
+/** Puts a file of format version 1 in the journal's place: certainly on the disk before the first life. */
+function oldJournal(base: string): DiskCall[] {
+  const folder = nestedFolder(base);
+  const path = join(folder, "journal.db");
+  const data = readFileSync("test/journal/formats/v1.db");
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(path, data);
+  const folders = [dirname(folder), folder];
+  return [
+    ...folders.map((one): DiskCall => ({ kind: "mkdir", path: one })),
+    { kind: "create", path },
+    { kind: "write", path, at: 0, data },
+    ...[path, folder, dirname(folder), base].map((one): DiskCall => ({ kind: "sync", path: one })),
+  ];
+}
+
 /** Calls after which something is neither certainly on the disk nor certainly not. */
-function cutsOf(base: string, calls: readonly DiskCall[]): number[] {
+function cutsOf(base: string, calls: readonly DiskCall[], from: number): number[] {
   const model = new DiskModel(base);
   const cuts: number[] = [];
   for (const [index, call] of calls.entries()) {
     model.apply(call);
-    if (call.kind !== "said" && model.isOpen) cuts.push(index);
+    if (index >= from && call.kind !== "said" && model.isOpen) cuts.push(index);
   }
   return cuts;
 }
 
-function* statesOf(base: string, calls: readonly DiskCall[], plan: PowerCutPlan): Generator<State> {
+/** `from`: what comes before is on the disk. */
+function* statesOf(
+  base: string,
+  calls: readonly DiskCall[],
+  plan: PowerCutPlan,
+  from: number,
+): Generator<State> {
   const random = seeded(plan.seed);
-  const cuts = new Set(chosen(cutsOf(base, calls), plan, random));
+  const cuts = new Set(chosen(cutsOf(base, calls, from), plan, random));
   const model = new DiskModel(base);
-  let promised: Promised = { epoch: null, settled: 0, passed: 0 };
+  let promised: Promised = {
+    policy: plan.policy ?? "reject",
+    epoch: null,
+    settled: 0,
+    passed: 0,
+  };
   let count = 0;
   for (const [index, call] of calls.entries()) {
     model.apply(call);

@@ -19,6 +19,14 @@ const { values, positionals } = parseArgs({
   },
 });
 
+/** Of all states that many are tried of each policy. An upgrade has few moments. */
+const powerCutShares = [
+  ["upgrade", 0.1],
+  ["thin", 0.15],
+  ["drop-oldest", 0.15],
+  ["reject", 0.65],
+] as const;
+
 /** A source's receive maximum, which is its window. */
 const windowMax = 2_048;
 
@@ -42,10 +50,18 @@ process.exitCode = passed ? 0 : 1;
 /** Disk images that a power cut could have left, each opened by the journal, each 25th by the whole agent. */
 async function powerCut(): Promise<boolean> {
   const seed = Number(values.seed);
-  const plan = { lives: powerCutLives, states: Number(values.states), seed, agentEvery: 25 };
-  const report = await powerCutRun(plan);
-  process.stdout.write(`${JSON.stringify({ run: "power-cut", seed, ...report })}\n`);
-  return report.broken.length === 0 && report.states >= plan.states;
+  let good = true;
+  for (const [policy, share] of powerCutShares) {
+    const states = Math.ceil(Number(values.states) * share);
+    const lives = policy === "upgrade" ? [20, 20] : powerCutLives;
+    const report = await powerCutRun({ lives, policy, states, seed, agentEvery: 25 });
+    const kept = report.broken.length === 0;
+    process.stdout.write(
+      `${JSON.stringify({ run: "power-cut", policy, seed, kept, ...report })}\n`,
+    );
+    good = good && kept;
+  }
+  return good;
 }
 
 /** Ten million events of backlog. */
