@@ -169,3 +169,20 @@ test("createLog() is not held up by a reader that stalls, and tells what was los
   const lost = Number(/"lines":(\d+)/.exec(text)?.[1]);
   assert.equal(text.match(/"message":"line /g)?.length, 30_000 - lost);
 });
+
+test("createLog() is not held up by what a stranger names itself", async () => {
+  const { log, lines } = await opened();
+  // The longest MQTT text: a client that was not admitted chooses its identifier.
+  const names = [`${"a".repeat(65_532)}://`, " ".repeat(65_535)];
+  const startMs = performance.now();
+  for (const name of names) log.warn(`Refused client ${name}: wrong password`);
+  assert.equal(lines().length, 2);
+  // Quadratic, each took seconds; the bound is far from what a busy machine needs for it.
+  assert.ok(performance.now() - startMs < 1000);
+});
+
+test("createLog() shows nothing of a password that holds an @", async () => {
+  const { log, raw } = await opened();
+  log.warn("Cannot reach mqtt://edge:hun@ter2@broker.local:1883");
+  assert.match(raw(), /mqtt:\/\/edge:\[secret\]@broker\.local:1883/);
+});
