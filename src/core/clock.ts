@@ -26,6 +26,9 @@ export interface Clock {
   sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** 24.8 days: Node makes 1 ms of what is longer (`setTimeout` in its documentation). */
+const timerMaxMs = 2 ** 31 - 1;
+
 /** The real clock. `quality` comes from whoever watches the time sync (host/time-sync.ts). */
 export function systemClock(quality: () => ClockQuality): Clock {
   return {
@@ -34,13 +37,22 @@ export function systemClock(quality: () => ClockQuality): Clock {
     bootId: readBootId(),
     quality,
     after(delayMs, action) {
-      // Node cuts fractions off, which would be early.
-      const timer = setTimeout(action, Math.ceil(delayMs));
-      timer.unref();
+      let timer: NodeJS.Timeout;
+      const arm = (leftMs: number): void => {
+        const goesOn = leftMs > timerMaxMs;
+        // Node cuts fractions off, which would be early.
+        const next = goesOn ? () => arm(leftMs - timerMaxMs) : action;
+        timer = setTimeout(next, goesOn ? timerMaxMs : Math.ceil(leftMs));
+        timer.unref();
+      };
+      arm(delayMs);
       return { cancel: () => clearTimeout(timer) };
     },
     async sleep(delayMs, signal) {
-      await delay(delayMs, undefined, signal === undefined ? {} : { signal });
+      const options = signal === undefined ? {} : { signal };
+      let leftMs = delayMs;
+      for (; leftMs > timerMaxMs; leftMs -= timerMaxMs) await delay(timerMaxMs, undefined, options);
+      await delay(leftMs, undefined, options);
     },
   };
 }

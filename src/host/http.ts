@@ -156,11 +156,17 @@ function requestOf(message: IncomingMessage, url: URL): Request {
     async body() {
       const chunks: Buffer[] = [];
       let bytes = 0;
-      for await (const chunk of message as AsyncIterable<Buffer>) {
-        bytes += chunk.length;
-        if (bytes > bodyBytesMax)
-          throw new Problem(413, `A body has at most ${bodyBytesMax} bytes`);
-        chunks.push(chunk);
+      try {
+        for await (const chunk of message as AsyncIterable<Buffer>) {
+          bytes += chunk.length;
+          if (bytes > bodyBytesMax)
+            throw new Problem(413, `A body has at most ${bodyBytesMax} bytes`);
+          chunks.push(chunk);
+        }
+      } catch (error) {
+        // Nobody reads the answer to who hung up in the middle: only no mistake of ours shall be told.
+        if (error instanceof Problem || !message.destroyed) throw error;
+        throw new Problem(400, "The client hung up before its body ended");
       }
       return Buffer.concat(chunks);
     },

@@ -35,6 +35,9 @@ test("duration() and size() read text with a unit and refuse bare numbers", () =
   assert.equal(read(size({ doc }), "64KiB"), 65_536);
   refuses(duration({ doc }), 5, "5", "5 weeks", "", null);
   refuses(size({ doc }), 5, "64kb", "-1KiB");
+  const endless = "9".repeat(400);
+  refuses(duration({ doc }), `${endless}s`, "300000000d");
+  refuses(size({ doc }), `${endless}B`);
 });
 
 test("duration() and size() keep their bounds", () => {

@@ -232,3 +232,16 @@ test("close() ends what is under way, and may be called twice", async (t) => {
   await close();
   await gone;
 });
+
+test("body() of a client that hangs up in the middle is no mistake of ours", async (t) => {
+  const { port, context } = await served(t);
+  const socket = connect(port, "127.0.0.1");
+  await once(socket, "connect");
+  socket.write(
+    `POST /things HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nContent-Length: 100\r\n\r\nhalf`,
+  );
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  socket.destroy();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.deepEqual(context.lines, []);
+});
