@@ -68,12 +68,15 @@ export class ClosedFiles {
     const { signal } = this.#stop;
     try {
       while (this.#waiting.size > 0) {
+        const failed: unknown[] = [];
         for (const folder of this.#waiting) {
           this.#waiting.delete(folder);
-          await this.#tidyFolder(folder, signal);
+          await this.#tidyFolder(folder, signal).catch((error: unknown) => failed.push(error));
           signal.throwIfAborted();
         }
+        // A full disk leaves no room to compress, and the more for removing what is too much.
         await this.#prune();
+        if (failed.length > 0) throw failed[0];
       }
     } catch (error) {
       // Nothing is lost: the files stay as they are until the next round.
@@ -132,9 +135,15 @@ async function compress(folder: string, name: string, signal: AbortSignal): Prom
     const half = `${done}.tmp`;
     // `flush` syncs before the stream ends, so what is renamed is whole on disk.
     const writer = createWriteStream(half, { flush: true });
-    await pipeline(createReadStream(plain), createGzip(), writer, { signal });
-    // It keeps the time of its events, by which the oldest is found.
-    await utimes(half, atime, mtime);
+    try {
+      await pipeline(createReadStream(plain), createGzip(), writer, { signal });
+      // It keeps the time of its events, by which the oldest is found.
+      await utimes(half, atime, mtime);
+    } catch (error) {
+      // On a full disk it has taken the last of it.
+      await rm(half, { force: true });
+      throw error;
+    }
     await rename(half, done);
     await syncFolder(folder);
   }
