@@ -12,7 +12,10 @@ const chunksMax = 4;
 export class RecentChunks {
   readonly #chunks: { stream: string; events: readonly StoredEvent[] }[] = [];
 
-  /** The events after `after`, as far as one kept chunk holds them; none: it must be read. */
+  /**
+   * The events after `after`, as far as one kept chunk holds them; none: it must be read. What went since it was kept
+   * (it was passed, and space was needed) is still in the chunk: `after` is to be beyond it.
+   */
   find(stream: string, after: number): readonly StoredEvent[] {
     for (const chunk of this.#chunks) {
       if (chunk.stream !== stream || after + 1 < (chunk.events[0]?.seq ?? 0)) continue;

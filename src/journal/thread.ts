@@ -206,7 +206,7 @@ class JournalThread implements contract.Journal {
     await this.#overview.salvage;
     const { first, head } = this.#overview.stream(stream);
     if (after >= head) return { events: [], first, head };
-    const kept = this.#recent.find(stream, after);
+    const kept = this.#recent.find(stream, Math.max(after, first - 1));
     if (kept.length > 0) return { events: atMost(kept, maxEvents, maxBytes), first, head };
     const answer = await this.#ask().ask("read", { stream, after, maxEvents, maxBytes });
     this.#overview.damaged(answer.damaged);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import Database from "better-sqlite3";
 import { test } from "node:test";
@@ -18,6 +19,19 @@ test("commit(), purgeDeadLetters() and forgetPacketIds() reject once the journal
   await assert.rejects(journal.commit({ group: "g", cursors: [] }, "soon"), { code });
   await assert.rejects(journal.purgeDeadLetters("s"), { code });
   await assert.rejects(journal.forgetPacketIds("m"), { code });
+});
+
+test("read() gives nothing that was passed and went since, though it was read just before", async (t) => {
+  const groups = [{ group: "g", streams: ["s"] }];
+  const { journal } = await openJournal(t, { groups, linger: 0, maxBytes: 1 << 20 });
+  for (let n = 0; n < 5; n++) await append(journal, "s", event(randomBytes(1_000)));
+  assert.equal((await journal.read("s", 0, 10, 1 << 20)).events.length, 5);
+  await journal.commit({ group: "g", cursors: [{ stream: "s", from: 0, to: 5 }] }, "soon");
+  for (let n = 0; journal.status().streams.get("s")?.first !== 6; n++) {
+    assert.ok(n < 200, "what was passed goes first");
+    await append(journal, "other", event(randomBytes(10_000)));
+  }
+  assert.deepEqual((await journal.read("s", 0, 10, 1 << 20)).events, []);
 });
 
 test("close() may be called again while it closes, and still closes in order", async (t) => {
