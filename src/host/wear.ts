@@ -7,7 +7,8 @@
  * are those of the last 24 h, or since the start, reckoned up.
  *
  * With a `budget` for a day the linger of streams that name none of their own is widened, twofold at a time, while
- * more would be written than that, and narrowed again when less than half of it is.
+ * more would be written than that, and narrowed again when less than half of it is. Where the longest linger is not
+ * enough, the component is degraded.
  */
 import { readFile } from "node:fs/promises";
 import type { Timer } from "../core/clock.ts";
@@ -34,11 +35,11 @@ export interface WearParts {
   readonly written?: () => Promise<number | undefined>;
 }
 
+/** A look each minute, so that a technician need not wait long for the figures; /proc costs no card. */
+const lookMs = 60_000;
 /** A sample each quarter of an hour, and 96 of them are kept: a day. */
 const everyMs = 15 * 60_000;
 const samplesMax = 96;
-/** The first look after the start, so that a technician need not wait for what was written. */
-const firstMs = 10_000;
 const dayMs = 86_400_000;
 /** What a start writes says nothing of a day. */
 const leastMs = 5 * 60_000;
@@ -52,59 +53,83 @@ interface Sample {
   readonly written: number;
 }
 
+/** What was written in the last day. Bound: `samplesMax` samples and the latest. */
+class WrittenDay {
+  readonly #samples: Sample[] = [];
+  #latest: Sample | undefined;
+
+  /** True: it was kept as the quarter's sample. */
+  add(sample: Sample): boolean {
+    this.#latest = sample;
+    const last = this.#samples.at(-1);
+    if (last !== undefined && sample.atMs - last.atMs < everyMs) return false;
+    this.#samples.push(sample);
+    if (this.#samples.length > samplesMax + 1) this.#samples.shift();
+    return true;
+  }
+
+  get bytes(): number {
+    return this.#latest?.written ?? 0;
+  }
+
+  /** Reckoned up from the last 24 h, or from `since` if that is later; null: too little is known. */
+  bytesADay(since?: Sample): number | null {
+    const [oldest] = this.#samples;
+    const from = since !== undefined && since.atMs > (oldest?.atMs ?? 0) ? since : oldest;
+    const to = this.#latest;
+    if (from === undefined || to === undefined || to.atMs - from.atMs < leastMs) return null;
+    return ((to.written - from.written) / (to.atMs - from.atMs)) * dayMs;
+  }
+}
+
 export function createWearMeter(parts: WearParts): WearMeter {
   const { context, enduranceBytes, budgetBytes } = parts;
   const { clock, health, log } = context;
   const ask = parts.written ?? bytesWritten;
-  let samples: Sample[] = [];
+  const day = new WrittenDay();
+  /** When the linger was last changed: what was written at the old pace says nothing about the new one. */
+  let paced: Sample | undefined;
   let timer: Timer | undefined;
   let stopped = true;
   let lingerMs = parts.lingerMs;
-  let [acceptedBytes, writtenBytes] = [0, 0];
+  let acceptedBytes = 0;
 
-  const bytesADay = (): number | null => {
-    const [first, last] = [samples[0], samples.at(-1)];
-    if (first === undefined || last === undefined || last.atMs - first.atMs < leastMs) return null;
-    return ((last.written - first.written) / (last.atMs - first.atMs)) * dayMs;
-  };
   health.figures(() => {
-    const aDay = bytesADay();
+    const aDay = day.bytesADay();
     return {
-      writtenBytes,
+      writtenBytes: day.bytes,
       acceptedBytes,
-      writtenForEach: acceptedBytes === 0 ? null : round(writtenBytes / acceptedBytes),
+      writtenForEach: acceptedBytes === 0 ? null : round(day.bytes / acceptedBytes),
       bytesADay: aDay === null ? null : Math.round(aDay),
       cardYears: aDay === null || aDay <= 0 ? null : round(enduranceBytes / aDay / 365),
       ...(budgetBytes !== undefined && { budgetBytes, lingerMs }),
     };
   });
 
-  const pace = (): void => {
-    const aDay = bytesADay();
+  const pace = (sample: Sample): void => {
+    const aDay = day.bytesADay(paced);
     if (budgetBytes === undefined || aDay === null) return;
     const before = lingerMs;
     const most = Math.max(parts.lingerMs, lingerMaxMs);
     // With a linger of 0 there is nothing to double.
     if (aDay > budgetBytes) lingerMs = Math.min(Math.max(lingerMs, 500) * 2, most);
     else if (aDay < budgetBytes * narrowBelow) lingerMs = Math.max(lingerMs / 2, parts.lingerMs);
+    const told = `${formatSize(aDay)} a day go to the card, wearBudget is ${formatSize(budgetBytes)}`;
+    if (aDay > budgetBytes && before === most) {
+      const remedy = "thin or filter at the source, or raise wearBudget";
+      health.report("degraded", `${told}, and the linger is ${formatDuration(most)}: ${remedy}`);
+    } else health.report("ok");
     if (lingerMs === before) return;
     const [was, is] = [formatDuration(before), formatDuration(lingerMs)];
-    log.warn(
-      `The linger is ${is} instead of ${was}: ${formatSize(aDay)} a day go to the card, wearBudget is ${formatSize(budgetBytes)}`,
-    );
-    // What was written at the old pace says nothing about the new one.
-    samples = samples.slice(-1);
+    log.warn(`The linger is ${is} instead of ${was}: ${told}`);
+    paced = sample;
   };
   const look = async (): Promise<void> => {
     const written = await ask();
     if (stopped) return;
-    if (written !== undefined) {
-      writtenBytes = written;
-      samples.push({ atMs: clock.monotonicMs(), written });
-      if (samples.length > samplesMax + 1) samples.shift();
-      pace();
-    }
-    timer = clock.after(samples.length < 3 ? firstMs : everyMs, () => void look());
+    const sample = { atMs: clock.monotonicMs(), written: written ?? 0 };
+    if (written !== undefined && day.add(sample)) pace(sample);
+    timer = clock.after(lookMs, () => void look());
   };
   return {
     accepted: (bytes) => void (acceptedBytes += bytes),

@@ -70,6 +70,40 @@ test("a budget widens the linger while more is written, to a minute at most, and
   made.stop();
 });
 
+test("a budget that the longest linger does not keep is told in the health, until it is kept", async () => {
+  const { context, made, hours } = meter({ budgetBytes: 24 * MiB });
+  made.start();
+  await turn();
+  await hours(12, 10 * MiB);
+  const { status, detail } = context.now();
+  assert.equal(status, "degraded");
+  assert.match(
+    detail ?? "",
+    /^240\.\d MiB a day go to the card, wearBudget is 24\.0 MiB, and the linger is 1m: thin/,
+  );
+  assert.ok(Math.abs(Number(context.readFigures()["bytesADay"]) / (240 * MiB) - 1) < 0.05);
+  await hours(200, 0.5 * MiB);
+  assert.equal(context.now().status, "ok");
+  made.stop();
+});
+
+test("bytes a day are shown five minutes after the start, and a change of the linger does not hide them", async () => {
+  const { clock, card, context, made } = meter({ budgetBytes: 24 * MiB });
+  made.start();
+  await turn();
+  const shown: boolean[] = [];
+  for (let minute = 1; minute <= 20; minute++) {
+    card.written += MiB;
+    clock.advance(60_000);
+    await turn();
+    shown.push(context.readFigures()["bytesADay"] !== null);
+  }
+  assert.equal(shown.indexOf(true), 4);
+  assert.ok(shown.slice(4).every(Boolean));
+  assert.equal(made.lingerMs(), 2000);
+  made.stop();
+});
+
 test("without a budget the linger stays, whatever is written", async () => {
   const { made, hours } = meter();
   made.start();
