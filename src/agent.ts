@@ -319,6 +319,8 @@ async function openSources(opened: Opened): Promise<void> {
     await Promise.all(sources.map((source) => source.close(graceMs)));
   });
   for (const [name, options] of Object.entries(config.sources)) {
+    // A signal has ended the start: what is opened now nobody would close.
+    if (stack.disposed) return;
     const context = surroundings.context("source", name);
     const source = sourceKinds[options.type].create(context, options as never, { device });
     sources.push(source);
