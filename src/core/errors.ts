@@ -67,6 +67,11 @@ export const errorTable = {
     sentence: "The journal has no room: acknowledgements are withheld until there is",
     hint: "A sink is away or too slow; `holdfast status` shows which. `journal.maxBytes` and `journal.onFull` decide",
   },
+  JOURNAL_BUSY: {
+    kind: "transient",
+    sentence: "The journal does one long work at a time",
+    hint: "`holdfast status` shows which goes on; ask again when it is done",
+  },
   JOURNAL_DISK: {
     kind: "transient",
     sentence: "The disk refused a write of the journal; it is tried again",

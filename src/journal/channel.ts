@@ -117,7 +117,11 @@ export class Channel {
     const waiting = this.#waiting.get(reply.id);
     this.#waiting.delete(reply.id);
     if ("error" in reply)
-      waiting?.reject(new HoldfastError("JOURNAL_DISK", `Journal: ${reply.error}`));
+      waiting?.reject(
+        reply.code === undefined
+          ? new HoldfastError("JOURNAL_DISK", `Journal: ${reply.error}`)
+          : new HoldfastError(reply.code as ErrorCode, reply.error),
+      );
     else waiting?.resolve(reply.answer as never);
   }
 

@@ -50,6 +50,11 @@ export interface ChunkHead {
   readonly seqs: readonly number[] | null;
 }
 
+export interface OpenedChunk {
+  readonly head: ChunkHead;
+  readonly body: Uint8Array<ArrayBuffer>;
+}
+
 /** By what makes it smaller: level 1 of either; higher levels cost twice the time and more for 2 % of the bytes. */
 function compressed(raw: Uint8Array): { body: Uint8Array; compression: number } {
   if (raw.length < compressFromBytes) return { body: raw, compression: 0 };
@@ -113,9 +118,16 @@ export function intoChunks(sections: readonly Uint8Array[]): Uint8Array[][] {
 }
 
 /** The head and the plain body, or null where the bytes are not a whole chunk as it was written. */
-export function openChunk(
-  chunk: Buffer,
-): { head: ChunkHead; body: Uint8Array<ArrayBuffer> } | null {
+export function openChunk(chunk: Buffer): OpenedChunk | null {
+  try {
+    return unsealed(chunk);
+  } catch {
+    // A body that its own header fits and that does not unpack.
+    return null;
+  }
+}
+
+function unsealed(chunk: Buffer): OpenedChunk | null {
   if (chunk.length < headerBytes || chunk.readUInt16LE(0) !== magic || chunk[2] !== version)
     return null;
   if (checksum(chunk) !== chunk.readUInt32LE(4)) return null;

@@ -6,7 +6,7 @@
  * `note`.
  */
 import type { Gap } from "./gaps.ts";
-import type { Damage } from "./protocol.ts";
+import type { Damage } from "./journal.ts";
 import type { Db } from "./sqlite.ts";
 
 const rangesMax = 1_000;

@@ -6,7 +6,7 @@ import type { StoredEvent } from "../core/event.ts";
 import { openChunk } from "./chunk.ts";
 import { seqMask, streamOf } from "./ledger.ts";
 import type { Row } from "./page-rows.ts";
-import type { Damage } from "./protocol.ts";
+import type { Damage } from "./journal.ts";
 import { fits, SalvagePages, tableOf, type Found } from "./salvage-pages.ts";
 import { decodeSections } from "./section.ts";
 import { refuseStrangers, isDamage } from "./sqlite.ts";
@@ -135,7 +135,7 @@ export class Inspection {
     const stream = this.#names.get(number) ?? `stream ${number}`;
     const first = Number(id & BigInt(seqMask));
     const last = Number(values[1]);
-    const opened = Buffer.isBuffer(values[8]) ? openWhole(values[8]) : null;
+    const opened = Buffer.isBuffer(values[8]) ? openChunk(values[8]) : null;
     if (opened === null || opened.head.first !== first)
       return { stream, first, last, events: null };
     const { head, body } = opened;
@@ -147,13 +147,5 @@ export class Inspection {
         bootOffsetMs: this.#offsets.get(head.boot) ?? null,
       });
     return { stream, first, last, events };
-  }
-}
-
-function openWhole(body: Buffer): ReturnType<typeof openChunk> {
-  try {
-    return openChunk(body);
-  } catch {
-    return null;
   }
 }

@@ -80,6 +80,21 @@ export interface Journal {
   forgetPacketIds(source: string): Promise<void>;
 }
 
+/** What a person may ask of it; both take long, and it serves meanwhile. */
+export interface JournalUpkeep {
+  /**
+   * Reads everything through while the journal serves: what is damaged is told here and as when a reader meets it.
+   * @throws HoldfastError JOURNAL_BUSY while it, `compact` or a salvage is under way
+   */
+  check(): Promise<CheckResult>;
+  /**
+   * Gives the disk back what the file holds and does not use, while the journal serves. It takes as much free space
+   * as is in use, and writes that once.
+   * @throws HoldfastError JOURNAL_BUSY as `check`; JOURNAL_FULL without that space: nothing has changed
+   */
+  compact(): Promise<CompactResult>;
+}
+
 export type Settled = () => void;
 
 export interface PacketIdentifier {
@@ -202,6 +217,27 @@ export function keptAfter(status: StreamStatus, seq: number): number {
   return seqs - Math.round((thinned.missing * (thinned.to - after)) / (thinned.to - first + 1));
 }
 
+/** Events of a stream that damage has taken. */
+export interface Damage {
+  readonly stream: string;
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface CheckResult {
+  readonly events: number;
+  readonly chunks: number;
+  /** Of all rows that were read. */
+  readonly bytes: number;
+  readonly damaged: readonly Damage[];
+}
+
+/** Of the file, bytes; the same where there was little to give back. */
+export interface CompactResult {
+  readonly beforeBytes: number;
+  readonly afterBytes: number;
+}
+
 export interface GroupStatus {
   readonly group: string;
   readonly stream: string;
@@ -212,7 +248,11 @@ export interface JournalStatus {
   readonly streams: ReadonlyMap<string, StreamStatus>;
   readonly groups: readonly GroupStatus[];
   readonly usedBytes: number;
+  /** On the disk, without the log; what is not used there comes back by `compact`. */
+  readonly fileBytes: number;
   readonly maxBytes: number;
+  /** What goes on between commits, and which share of it is done, 0 to 1; null: nothing does. */
+  readonly work: { readonly what: "check" | "compact"; readonly progress: number } | null;
   readonly full: boolean;
   /** What the disk last said, while it says it. */
   readonly failure: HoldfastError | null;

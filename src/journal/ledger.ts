@@ -285,8 +285,8 @@ export function identify(
   db: Db,
   setup: WorkerSetup,
   now: Moment,
-  /** What a salvage found: a new epoch begins, its ordinal behind those that may be lost. */
-  salvaged?: { readonly lostOrdinals: number },
+  /** Something may be lost: a new epoch begins, its ordinal behind those that may be lost as well. */
+  damaged?: { readonly reason: string; readonly lostOrdinals: number },
 ): { identity: JournalIdentity } & Ordinals {
   const meta = db.prepare("SELECT value FROM meta WHERE name = ?").pluck();
   const setMeta = db.prepare("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)");
@@ -300,8 +300,7 @@ export function identify(
     const last = db.prepare("SELECT * FROM epoch ORDER BY ordinal DESC LIMIT 1").get() as
       | { ordinal: number; uuid: string; parent: string | null; board: string | null }
       | undefined;
-    const reason =
-      salvaged === undefined ? newEpochReason(setup, last, openBoot, openUnder) : "salvaged";
+    const reason = damaged?.reason ?? newEpochReason(setup, last, openBoot, openUnder);
     let epoch = last;
     if (reason === null && last?.board === null && setup.board !== null) {
       // The board could not be told when the epoch began; from now on another one is noticed.
@@ -309,7 +308,7 @@ export function identify(
     }
     if (reason !== null) {
       epoch = {
-        ordinal: (last?.ordinal ?? 0) + 1 + (salvaged?.lostOrdinals ?? 0),
+        ordinal: (last?.ordinal ?? 0) + 1 + (damaged?.lostOrdinals ?? 0),
         uuid: randomUUID(),
         parent: last?.uuid ?? null,
         board: setup.board,

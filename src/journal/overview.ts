@@ -5,12 +5,13 @@ import type { Counter, Histogram } from "../core/metrics.ts";
 import {
   keptAfter,
   type Cursor,
+  type Damage,
   type JournalIdentity,
   type JournalStatus,
   type StreamStatus,
 } from "./journal.ts";
 import { Losses } from "./losses.ts";
-import type { Damage, News, Opening, TurnResult, WorkerFigures } from "./protocol.ts";
+import type { News, Opening, TurnResult, WorkerFigures } from "./protocol.ts";
 
 const emptyStream: StreamStatus = { first: 1, head: 0, bytes: 0, deadLetters: 0 };
 /** Damaged ranges that are named; more are only counted. */
@@ -28,12 +29,16 @@ export class Overview {
   readonly losses: Losses;
   #identity: JournalIdentity | undefined;
   #usedBytes = 0;
+  #fileBytes = 0;
+  #work: JournalStatus["work"] = null;
+  /** When everything was last read through, by the wall clock. */
+  #checkedAtMs: number | null = null;
   #failure: HoldfastError | null = null;
   /** What is damaged, in a sentence; null: nothing that was met. */
   damage: string | null = null;
   /** Resolves when a salvage has ended; null: none is under way. */
   salvage: Promise<void> | null = null;
-  #salvaged: (() => void) | undefined;
+  #endSalvage: (() => void) | undefined;
 
   /** `more`: figures that another knows. */
   constructor(context: Context, maxBytes: number, more: () => Figures) {
@@ -61,30 +66,49 @@ export class Overview {
     this.#grown.clear();
     this.damaged(opening.damaged);
     if (opening.salvaging !== null) this.#salvaging(opening.salvaging, 0);
+    if (opening.lostAfter !== null) {
+      this.#damage(
+        `The journal's write-ahead log was missing, though the journal had not been closed in order: what came after ${namedHeads(opening.lostAfter)} is gone, and a new epoch has begun`,
+      );
+    }
   }
 
   news(news: News): void {
-    if (news.kind === "salvaging") {
-      this.#salvaging(news.file, news.progress);
-      return;
+    if (news.kind === "salvaging") this.#salvaging(news.file, news.progress);
+    else if (news.kind === "salvaged") this.#salvaged(news);
+    else if (news.kind === "checked") {
+      this.#checkedAtMs = this.#context.clock.wallMs();
+      this.damaged(news.result.damaged);
+    } else {
+      const { what, progress } = news;
+      this.#work = progress === null ? null : { what, progress };
     }
+  }
+
+  #salvaged(news: Extract<News, { kind: "salvaged" }>): void {
     this.#identity = news.identity;
     this.#note(news.figures);
     this.#grown.clear();
-    const ends = [...news.heads].map(([stream, head]) => `${stream} ${head}`).join(", ");
-    this.damage = `The journal was damaged and is salvaged, the damaged file is kept as ${news.file}: what came after the last event known of each stream is gone (${ends || "no stream"})`;
-    this.#context.log.error(this.damage);
-    this.#context.health.report("degraded", this.damage);
+    this.#damage(
+      `The journal was damaged and is salvaged, the damaged file is kept as ${news.file}: what came after ${namedHeads(news.heads)} is gone`,
+    );
     this.damaged(news.damaged);
     this.salvage = null;
-    this.#salvaged?.();
+    this.#endSalvage?.();
+  }
+
+  /** Told where a technician looks. */
+  #damage(sentence: string): void {
+    this.damage = sentence;
+    this.#context.log.error(sentence);
+    this.#context.health.report("degraded", sentence);
   }
 
   #salvaging(file: string, progress: number): void {
     if (this.salvage === null) {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.salvage = promise;
-      this.#salvaged = resolve;
+      this.#endSalvage = resolve;
     }
     this.damage = `The journal was damaged: events are taken in, and what can be read of ${file} is salvaged, ${Math.floor(progress * 100)} % done`;
     this.#context.log.warn(this.damage);
@@ -148,7 +172,9 @@ export class Overview {
         [...cursors].map(([stream, { seq }]) => ({ group, stream, cursor: seq })),
       ),
       usedBytes: this.#usedBytes,
+      fileBytes: this.#fileBytes,
       maxBytes: this.#maxBytes,
+      work: this.#work,
       full,
       failure: this.#failure,
     };
@@ -164,6 +190,7 @@ export class Overview {
       this.#cursors.set(group, cursors.set(stream, cursor));
     }
     this.#usedBytes = figures.usedBytes;
+    this.#fileBytes = figures.fileBytes;
   }
 
   #events(): number {
@@ -174,7 +201,10 @@ export class Overview {
     return {
       events: this.#events(),
       usedBytes: this.#usedBytes,
+      fileBytes: this.#fileBytes,
       maxBytes: this.#maxBytes,
+      work: this.#work && `${this.#work.what} ${Math.floor(this.#work.progress * 100)} %`,
+      checkedAt: this.#checkedAtMs === null ? null : new Date(this.#checkedAtMs).toISOString(),
       ...this.losses.figures(),
       damagedRanges: this.#damaged.size,
       damaged: [...this.#damaged.values()]
@@ -183,4 +213,11 @@ export class Overview {
       epoch: this.#identity?.epoch ?? null,
     };
   }
+}
+
+/** The last seq known of each stream. */
+function namedHeads(heads: ReadonlyMap<string, number>): string {
+  return (
+    [...heads].map(([stream, head]) => `seq ${head} of ${stream}`).join(", ") || "the beginning"
+  );
 }

@@ -1,8 +1,11 @@
 /** What the two halves of the journal say to each other. */
 import type { ClockQuality } from "../core/event.ts";
 import type {
+  CheckResult,
+  CompactResult,
   Cursor,
   CursorMove,
+  Damage,
   DeadLetter,
   GroupDeclaration,
   JournalIdentity,
@@ -143,6 +146,8 @@ export interface WorkerFigures {
   /** Cursors that moved. */
   readonly cursors: readonly (readonly [group: string, stream: string, cursor: Cursor])[];
   readonly usedBytes: number;
+  /** On the disk, without the log; what is not used there comes back by compacting. */
+  readonly fileBytes: number;
 }
 
 export interface ReadChunk {
@@ -156,12 +161,6 @@ export interface ReadChunk {
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
-export interface Damage {
-  readonly stream: string;
-  readonly from: number;
-  readonly to: number;
-}
-
 /** Requests beside turns; each has one answer. */
 export interface Requests {
   turn: { ask: Turn; answer: TurnResult };
@@ -173,6 +172,9 @@ export interface Requests {
   retries: { ask: { group: string }; answer: RetryRow[] };
   deadLetters: { ask: { stream: string; limit: number }; answer: DeadLetter[] };
   packetIds: { ask: { source: string }; answer: PacketIdentifier[] };
+  /** Both take long, and let turns and reads pass; one of them at a time. */
+  check: { ask: null; answer: CheckResult };
+  compact: { ask: null; answer: CompactResult };
   close: { ask: null; answer: null };
 }
 export type RequestKind = keyof Requests;
@@ -196,6 +198,8 @@ export type Opening =
       readonly salvaging: string | null;
       /** Known to be gone. */
       readonly damaged: readonly Damage[];
+      /** The file's log was gone: up to where each stream is known; null: it was not. */
+      readonly lostAfter: ReadonlyMap<string, number> | null;
     }
   | { readonly kind: "refused"; readonly code: string; readonly message: string };
 
@@ -210,8 +214,14 @@ export type News =
       readonly damaged: readonly Damage[];
       /** Up to where each stream is known; what came after that, if anything did, is gone. */
       readonly heads: ReadonlyMap<string, number>;
-    };
+    }
+  /** Of a long work, 0 to 1; null: it has ended. */
+  | { readonly kind: "working"; readonly what: Work; readonly progress: number | null }
+  | { readonly kind: "checked"; readonly result: CheckResult };
+
+/** Long work between turns. */
+export type Work = "check" | "compact";
 
 export type Reply =
   | { readonly id: number; readonly answer: unknown }
-  | { readonly id: number; readonly error: string };
+  | { readonly id: number; readonly error: string; readonly code?: string };

@@ -2,9 +2,9 @@
 import type { ClockQuality, Headers } from "../core/event.ts";
 import { joinChunks } from "./joined.ts";
 import { openChunk } from "./chunk.ts";
-import type { DeadLetter, PacketIdentifier, RetryRow } from "./journal.ts";
+import type { Damage, DeadLetter, PacketIdentifier, RetryRow } from "./journal.ts";
 import { chunkId, seqMask, type Ledger } from "./ledger.ts";
-import type { Damage, ReadChunk, Requests } from "./protocol.ts";
+import type { ReadChunk, Requests } from "./protocol.ts";
 import type { Db } from "./sqlite.ts";
 
 /** As arrays: to make objects of the rows took a third of a small chunk's time. */
@@ -70,7 +70,7 @@ export class JournalReader {
         damaged.push({ stream, from: expected, to: chunkFirst - 1 });
       }
       expected = last + 1;
-      const opened = openWhole(body);
+      const opened = openChunk(body);
       if (opened === null || opened.head.first !== chunkFirst) {
         if (chunks.length > 0) break;
         damaged.push({ stream, from: chunkFirst, to: last });
@@ -162,15 +162,6 @@ export class JournalReader {
 
   packetIds(source: string): PacketIdentifier[] {
     return this.#packets.all(source) as PacketIdentifier[];
-  }
-}
-
-/** A body that its own header fits and that does not unpack is damaged like any other. */
-function openWhole(body: Buffer): ReturnType<typeof openChunk> {
-  try {
-    return openChunk(body);
-  } catch {
-    return null;
   }
 }
 

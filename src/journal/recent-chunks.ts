@@ -38,3 +38,17 @@ export class RecentChunks {
     }
   }
 }
+
+/** The first of these that fit; at least one. */
+export function atMost(
+  events: readonly StoredEvent[],
+  maxEvents: number,
+  maxBytes: number,
+): readonly StoredEvent[] {
+  let count = 0;
+  for (let bytes = 0; count < events.length && count < maxEvents; count++) {
+    bytes += events[count]?.payload.length ?? 0;
+    if (bytes > maxBytes && count > 0) break;
+  }
+  return count === events.length ? events : events.slice(0, count);
+}

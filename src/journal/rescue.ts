@@ -6,7 +6,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { mkdirSync, rmSync } from "node:fs";
 import { damagedPathOf, moveAside, newPathOf } from "./damaged-file.ts";
 import type { Damages } from "./damages.ts";
-import type { Damage } from "./protocol.ts";
+import type { Damage } from "./journal.ts";
 import { lostOrdinals, Salvage } from "./salvage.ts";
 import { openDatabase, type Db } from "./sqlite.ts";
 

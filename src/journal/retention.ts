@@ -108,6 +108,14 @@ export class Retention {
     this.#freePages = db.prepare("PRAGMA freelist_count").pluck();
   }
 
+  /** Of the file, bytes: what is in use, and all that it takes on the disk. */
+  space(): { usedBytes: number; fileBytes: number } {
+    return {
+      usedBytes: this.usedBytes(),
+      fileBytes: (this.#pages.get() as number) * this.#pageBytes,
+    };
+  }
+
   usedBytes(): number {
     const pages = (this.#pages.get() as number) - (this.#freePages.get() as number);
     return pages * this.#pageBytes;

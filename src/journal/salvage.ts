@@ -11,7 +11,7 @@ import { randomUUID } from "node:crypto";
 import { openChunk } from "./chunk.ts";
 import { chunkId, seqMask, streamOf } from "./ledger.ts";
 import { TreePage, type Row, type Value } from "./page-rows.ts";
-import type { Damage } from "./protocol.ts";
+import type { Damage } from "./journal.ts";
 import { fits, SalvagePages, tableOf, type Found } from "./salvage-pages.ts";
 import type { Db } from "./sqlite.ts";
 
@@ -211,7 +211,7 @@ export class Salvage {
     const row = TreePage.of(file.page(number), number)?.row(Number(cell), file) ?? null;
     const stream = streamOf(id);
     const body = row?.values[8];
-    const opened = Buffer.isBuffer(body) ? openWhole(body) : null;
+    const opened = Buffer.isBuffer(body) ? (openChunk(body)?.head ?? null) : null;
     if (row === null || row.rowid !== id || opened === null || !Buffer.isBuffer(body)) {
       this.#failed.add(stream);
       return null;
@@ -309,13 +309,5 @@ export class Salvage {
       )
       .pluck()
       .get({ stream }) as number;
-  }
-}
-
-function openWhole(body: Buffer) {
-  try {
-    return openChunk(body)?.head ?? null;
-  } catch {
-    return null;
   }
 }

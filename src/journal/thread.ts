@@ -31,7 +31,7 @@ import type { JournalSettings } from "./options.ts";
 import { Outbox } from "./outbox.ts";
 import { Overview } from "./overview.ts";
 import type { TurnResult, Moment, StreamQuota, WorkerSetup } from "./protocol.ts";
-import { RecentChunks } from "./recent-chunks.ts";
+import { atMost, RecentChunks } from "./recent-chunks.ts";
 import { indexAfter } from "./sparse.ts";
 import type { Sent } from "./sent.ts";
 import { JournalTrouble } from "./trouble.ts";
@@ -57,11 +57,14 @@ const heldEveryMs = 1_000;
 /** Quotas, gaps and a sync of the clock need a turn now and then also when nothing comes in, ms. */
 const upkeepEveryMs = 5_000;
 
-export function createJournal(context: Context, setup: JournalSetup): contract.Journal {
+export function createJournal(
+  context: Context,
+  setup: JournalSetup,
+): contract.Journal & contract.JournalUpkeep {
   return new JournalThread(context, setup);
 }
 
-class JournalThread implements contract.Journal {
+class JournalThread implements contract.Journal, contract.JournalUpkeep {
   readonly #context: Context;
   readonly #setup: JournalSetup;
   readonly #outbox: Outbox;
@@ -253,6 +256,14 @@ class JournalThread implements contract.Journal {
     return purged;
   }
 
+  check(): Promise<contract.CheckResult> {
+    return this.#ask().ask("check", null);
+  }
+
+  compact(): Promise<contract.CompactResult> {
+    return this.#ask().ask("compact", null);
+  }
+
   readPacketIds(source: string): Promise<readonly contract.PacketIdentifier[]> {
     return this.#ask().ask("packetIds", { source });
   }
@@ -383,17 +394,4 @@ class JournalThread implements contract.Journal {
       throw new HoldfastError("JOURNAL_UNAVAILABLE", "The journal is not open");
     return this.#channel;
   }
-}
-
-function atMost(
-  events: readonly StoredEvent[],
-  maxEvents: number,
-  maxBytes: number,
-): readonly StoredEvent[] {
-  let count = 0;
-  for (let bytes = 0; count < events.length && count < maxEvents; count++) {
-    bytes += events[count]?.payload.length ?? 0;
-    if (bytes > maxBytes && count > 0) break;
-  }
-  return count === events.length ? events : events.slice(0, count);
 }

@@ -116,7 +116,7 @@ export class TurnWriter {
       for (const gap of this.#retention.takeDueGaps(now)) this.#emitGap(gap, now);
       this.#writeChunks(now, turn.clock);
       const commits = (this.#sql.changes.get() as number) > changesBefore ? 1 : 0;
-      const figures = { ...this.#ledger.changes(), usedBytes: this.#retention.usedBytes() };
+      const figures = { ...this.#ledger.changes(), ...this.#retention.space() };
       this.#db.exec("COMMIT");
       this.#ledger.keep();
       this.#damages.keep();

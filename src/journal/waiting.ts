@@ -14,7 +14,7 @@ import type { Db } from "./sqlite.ts";
 
 const shareMax = 1 / 8;
 
-type Kept = Pick<Turn, "intake" | "releases" | "forgets" | "purges">;
+type Kept = Pick<Turn, "intake" | "purges">;
 
 export interface WaitingTurn extends Kept {
   readonly id: number;
@@ -64,7 +64,7 @@ export class Waiting {
     const others = releases.length + forgets.length + purges.length;
     if (isEmpty(intake) && others === 0) return;
     const rest = { ...intake, packets: [] };
-    const body = serialize({ intake: rest, releases: [], forgets: [], purges } satisfies Kept);
+    const body = serialize({ intake: rest, purges } satisfies Kept);
     this.#db.transaction(() => {
       for (const packet of releases) this.#packets.release(packet);
       for (const source of forgets) this.#packets.forget(source);
@@ -85,12 +85,13 @@ export class Waiting {
     const row = this.#next.get() as WaitingRow | undefined;
     this.#isEmpty = row === undefined;
     if (row === undefined) return null;
-    return { ...(deserialize(row.body) as Kept), id: row.id, boot: row.boot, clock: row.clock };
+    const { intake, purges } = deserialize(row.body) as Kept;
+    return { intake, purges, id: row.id, boot: row.boot, clock: row.clock };
   }
 
   /** Within the transaction that wrote all of it but `rest`. */
   written(id: number, rest: Intaken): void {
     if (isEmpty(rest)) this.#remove.run(id);
-    else this.#replace.run(serialize({ intake: rest, releases: [], forgets: [], purges: [] }), id);
+    else this.#replace.run(serialize({ intake: rest, purges: [] } satisfies Kept), id);
   }
 }

@@ -8,16 +8,15 @@
  * between. After a failed write or fsync the turn's frames in the WAL are made void (turn.ts), the file is closed and
  * opened again, and the turn goes back whole: what was not acknowledged is written anew, once (invariant 3).
  */
-import { existsSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { systemClock } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import { Damages } from "./damages.ts";
-import { DamagedFile, finishMove, forgetOldest } from "./damaged-file.ts";
+import { Checkup } from "./checkup.ts";
+import { Compaction, isWorthIt, spaceOf, takePlace } from "./compaction.ts";
+import type { CheckResult, CompactResult } from "./journal.ts";
+import { forgetOldest } from "./damaged-file.ts";
+import { Chores } from "./chores.ts";
 import { DiskRoom } from "./disk-room.ts";
-import { identify, Ledger, markClosed } from "./ledger.ts";
-import { Letters } from "./letters.ts";
-import type { JournalIdentity } from "./journal.ts";
 import type {
   News,
   Opening,
@@ -27,125 +26,109 @@ import type {
   Requests,
   Turn,
   TurnResult,
+  Work,
   WorkerFigures,
   WorkerSetup,
 } from "./protocol.ts";
-import { JournalReader } from "./reader.ts";
-import { Retention } from "./retention.ts";
-import { Rescue, setAside } from "./rescue.ts";
-import { isDamage, isFull, openDatabase, type Db } from "./sqlite.ts";
-import { TurnWriter } from "./turn.ts";
-import { Waiting } from "./waiting.ts";
+import { isDamage, isFull } from "./sqlite.ts";
+import { closeStore, StoreOpener, type Store } from "./store.ts";
 
 /** How often a file for which there is no room is tried again, ms. */
 const openAgainMs = 1_000;
-
-interface Store {
-  readonly db: Db;
-  readonly writer: TurnWriter;
-  readonly reader: JournalReader;
-  readonly identity: JournalIdentity;
-  readonly figures: WorkerFigures;
-  readonly damages: Damages;
-  readonly waiting: Waiting;
-  /** While what was left of a damaged file is being taken over. */
-  readonly rescue: Rescue | null;
-  /** Writes what waited, by the boot that it came in. */
-  readonly writerOf: (boot: string) => TurnWriter;
-}
 
 const port = parentPort ?? raise("This module runs as a worker thread");
 const { setup, openedAt } = workerData as { setup: WorkerSetup; openedAt: Turn["now"] };
 const clock = systemClock(() => openedAt.clock);
 const monotonicMs = (): number => clock.monotonicMs();
 const room = new DiskRoom(setup, monotonicMs);
-const wallLessMonotonicMs = openedAt.wallMs - monotonicMs();
+const opener = new StoreOpener(setup, openedAt, room, monotonicMs);
 let store: Store | undefined;
-/** What was known before the file had to be opened again. */
-let earlier: Ledger | undefined;
-
 /** Asked while a salvage runs, in their order. Bound: each asker waits for its answer before it asks again. */
 let postponed: Request[] = [];
-/** SQLite met damage while it served. */
-let condemned: string | null = null;
+const chores = new Chores(
+  (what, progress) => port.postMessage({ kind: "working", what, progress } satisfies News),
+  monotonicMs,
+);
+/** A crash left the file open, and it was not read through since. */
+let isUnread = false;
 
-function openStore(): Store {
-  finishMove(setup.path);
-  try {
-    if (condemned !== null) throw new DamagedFile(setup.path, condemned);
-    return openFile();
-  } catch (error) {
-    if (!isDamage(error)) throw error;
-    setAside(setup, monotonicMs() + wallLessMonotonicMs);
-    condemned = null;
-    return openFile();
+function serving(): Store {
+  if (store === undefined) {
+    store = room.opening(() => opener.open());
+    if (store.rescue !== null) setImmediate(goOn, store);
+    isUnread ||= store.wasLeftOpen;
+    if (isUnread) setImmediate(readThrough);
   }
+  return store;
 }
 
-function openFile(): Store {
-  const synchronous = setup.durability === "power-loss" ? "FULL" : "NORMAL";
-  const [isThere, hadWal] = [existsSync(setup.path), existsSync(`${setup.path}-wal`)];
-  const db = openDatabase({
-    path: setup.path,
-    synchronous: setup.fault === "synchronous-off" ? "OFF" : synchronous,
-    leavesFolders: setup.fault === "folder-not-synced",
-    maxBytes: setup.maxBytes,
+function letGo(): void {
+  chores.abandon();
+  const closing = store;
+  store = undefined;
+  closeStore(closing);
+}
+
+/** What a crash may have done shows here, long before a reader comes to it. */
+function readThrough(): void {
+  if (!isUnread || store === undefined || !isServing(store)) return;
+  // oxlint-disable-next-line typescript/no-floating-promises -- it never rejects
+  check(false).catch(() => {
+    // Busy with what was asked for, or condemned: begun again where it is still to be done.
   });
+}
+
+/** With the file as it is to stay. */
+function isServing(current: Store): boolean {
+  return current.rescue === null && current.waiting.isEmpty;
+}
+
+async function check(isAsked: boolean): Promise<CheckResult | null> {
+  const current = undisturbed();
   try {
-    return buildStore(db, earlier === undefined && isThere && !hadWal);
+    const result = await chores.run("check", isAsked, () => new Checkup(current, !isAsked));
+    if (result === null) return null;
+    isUnread = false;
+    port.postMessage({ kind: "checked", result } satisfies News);
+    return result;
   } catch (error) {
-    // Left open it would lock out the next attempt.
-    db.close();
+    if (isDamage(error) && store === current) {
+      opener.condemnFor(error);
+      letGo();
+    }
     throw error;
   }
 }
 
-/** `withoutWal`: no log was there, which is right only for a file that was closed in order. */
-function buildStore(db: Db, withoutWal = false): Store {
-  const rescue = Rescue.of(db, setup.path);
-  const openIn = db.prepare("SELECT value FROM meta WHERE name = 'open-in-boot'").pluck().get();
-  const lostWal = withoutWal && typeof openIn === "string" && openIn !== "";
-  const isNewHistory = rescue?.begin() ?? (lostWal ? { lostOrdinals: 0 } : undefined);
-  const { identity, ...ordinals } = identify(db, setup, openedAt, isNewHistory);
-  rescue?.begun();
-  const ledger = new Ledger(db);
-  ledger.load(setup.groups, rescue === null ? earlier : undefined);
-  earlier = ledger;
-  const letters = new Letters(db, ledger, setup.maxBytes);
-  const retention = new Retention(db, ledger, setup);
-  room.attach(db, retention);
-  const damages = new Damages(db);
-  const waiting = new Waiting(db, setup.maxBytes);
-  const writer = (boot: number): TurnWriter =>
-    new TurnWriter(
-      db,
-      ledger,
-      retention,
-      letters,
-      { ...ordinals, boot },
-      room,
-      monotonicMs,
-      damages,
-      waiting,
-    );
-  const built = {
-    db,
-    identity,
-    writer: writer(ordinals.boot),
-    reader: new JournalReader(db, ledger),
-    figures: { ...ledger.everything(), usedBytes: retention.usedBytes() },
-    damages,
-    waiting,
-    rescue,
-    writerOf: (boot: string): TurnWriter => {
-      db.prepare("INSERT OR IGNORE INTO boot (uuid) VALUES (?)").run(boot);
-      return writer(
-        db.prepare("SELECT ordinal FROM boot WHERE uuid = ?").pluck().get(boot) as number,
-      );
-    },
-  };
-  if (rescue !== null) setImmediate(goOn, built);
-  return built;
+async function compact(): Promise<CompactResult | null> {
+  const { db } = undisturbed();
+  const space = spaceOf(db);
+  const beforeBytes = space.fileBytes;
+  if (!isWorthIt(space)) return { beforeBytes, afterBytes: beforeBytes };
+  const result = await chores.run("compact", true, () => {
+    const copy = new Compaction(db, setup.path, setup.maxBytes);
+    return Object.assign(copy, {
+      finish(): CompactResult {
+        copy.complete();
+        closeStore(store);
+        store = undefined;
+        takePlace(setup.path);
+        return { beforeBytes, afterBytes: spaceOf(serving().db).fileBytes };
+      },
+    });
+  });
+  setImmediate(readThrough);
+  return result;
+}
+
+/** @throws HoldfastError JOURNAL_BUSY while a salvage is under way */
+function undisturbed(): Store {
+  const current = serving();
+  if (isServing(current)) return current;
+  throw new HoldfastError(
+    "JOURNAL_BUSY",
+    "The journal is busy with what is left of a damaged file",
+  );
 }
 
 /** One step of a salvage; turns come in between. */
@@ -162,7 +145,7 @@ function goOn(current: Store): void {
     }
     const { damaged, heads } = rescue.finish(current.damages);
     forgetOldest(setup.path);
-    store = buildStore(current.db);
+    store = opener.build(current.db);
     const rest = drain(store, openedAt);
     const { identity } = store;
     const figures = rest ?? store.figures;
@@ -179,14 +162,14 @@ function goOn(current: Store): void {
     for (const request of asked) answer(request);
   } catch {
     // The disk fails or is full: it begins again with the next turn.
-    closeStore();
+    letGo();
   }
 }
 
 /** What came in during a salvage gets its seqs. Gives back the figures after it. */
 function drain(current: Store, now: Turn["now"]): WorkerFigures | null {
   const streams = new Map(current.figures.streams);
-  let usedBytes = current.figures.usedBytes;
+  let { usedBytes, fileBytes } = current.figures;
   for (;;) {
     const waits = current.waiting.next();
     if (waits === null) break;
@@ -195,16 +178,18 @@ function drain(current: Store, now: Turn["now"]): WorkerFigures | null {
     const result = (isOwn ? current.writer : current.writerOf(boot)).apply({
       ...kept,
       units: [],
+      releases: [],
+      forgets: [],
       clock: quality,
       now: isOwn ? now : { ...now, clock: "unsynced" },
       waited: id,
     });
     if (result.kind !== "done") break;
     for (const [stream, status] of result.figures.streams) streams.set(stream, status);
-    usedBytes = result.figures.usedBytes;
+    ({ usedBytes, fileBytes } = result.figures);
     if (result.refusedIntake !== null) break;
   }
-  return { ...current.figures, streams: [...streams], usedBytes };
+  return { ...current.figures, streams: [...streams], usedBytes, fileBytes };
 }
 
 function turn(ask: Turn): TurnResult {
@@ -214,9 +199,9 @@ function turn(ask: Turn): TurnResult {
     if (current.rescue === null) drain(current, ask.now);
     return wait(current, ask);
   } catch (error) {
-    if (isDamage(error)) condemned = messageOf(error);
+    opener.condemnFor(error);
     // Without a store there was no file to open; with one, an I/O error means that its WAL is not to be trusted.
-    if (!isFull(error)) closeStore();
+    if (!isFull(error)) letGo();
     const full = isFull(error) || room.isNoRoom(error);
     return { kind: "failed", turn: ask, full, message: messageOf(error), disk: room.state() };
   }
@@ -236,21 +221,13 @@ function wait({ waiting, figures }: Store, ask: Turn): TurnResult {
     commits: 1,
     commitMs: monotonicMs() - began,
     disk: room.state(),
-    figures: { streams: [], cursors: [], usedBytes: figures.usedBytes },
+    figures: { ...figures, streams: [], cursors: [] },
   };
 }
 
-function closeStore(): void {
-  const closing = store;
-  store = undefined;
-  try {
-    closing?.db.close();
-  } catch {
-    // The disk fails: what could be lost by that was never acknowledged.
-  }
-}
-
-const handlers: { [K in RequestKind]: (ask: Requests[K]["ask"]) => Requests[K]["answer"] } = {
+const handlers: {
+  [K in Exclude<RequestKind, Work>]: (ask: Requests[K]["ask"]) => Requests[K]["answer"];
+} = {
   turn,
   read(ask) {
     const { reader, damages } = serving();
@@ -263,19 +240,27 @@ const handlers: { [K in RequestKind]: (ask: Requests[K]["ask"]) => Requests[K]["
   deadLetters: ({ stream, limit }) => serving().reader.deadLetters(stream, limit),
   packetIds: ({ source }) => serving().reader.packetIds(source),
   close() {
-    try {
-      if (store !== undefined) markClosed(store.db);
-    } catch {
-      // Without room the next start finds it as after a kill.
-    }
-    closeStore();
+    letGo();
     return null;
   },
 };
 
-function serving(): Store {
-  store ??= room.opening(openStore);
-  return store;
+/** Those that take their time; null: the file was closed meanwhile. */
+const longHandlers: Record<Work, () => Promise<Requests[Work]["answer"] | null>> = {
+  check: () => check(true),
+  compact,
+};
+
+async function answerLater(id: number, what: Work): Promise<void> {
+  try {
+    const result = await longHandlers[what]();
+    const reply: Reply =
+      result === null ? { id, error: "The journal was closed meanwhile" } : { id, answer: result };
+    port.postMessage(reply);
+  } catch (error) {
+    const code = error instanceof HoldfastError ? { code: error.code } : {};
+    port.postMessage({ id, error: messageOf(error), ...code } satisfies Reply);
+  }
 }
 
 const postponable: ReadonlySet<RequestKind> = new Set(["read", "state", "retries", "deadLetters"]);
@@ -283,6 +268,11 @@ const postponable: ReadonlySet<RequestKind> = new Set(["read", "state", "retries
 function answer(request: Request): void {
   if (postponable.has(request.kind) && store !== undefined && store.rescue !== null) {
     postponed.push(request);
+    return;
+  }
+  if (request.kind === "check" || request.kind === "compact") {
+    // oxlint-disable-next-line typescript/no-floating-promises -- it never rejects
+    answerLater(request.id, request.kind);
     return;
   }
   try {
@@ -294,8 +284,8 @@ function answer(request: Request): void {
     );
   } catch (error) {
     if (isDamage(error)) {
-      condemned = messageOf(error);
-      closeStore();
+      opener.condemnFor(error);
+      letGo();
     }
     port.postMessage({ id: request.id, error: messageOf(error) } satisfies Reply);
   }
@@ -340,6 +330,7 @@ function begin(): void {
       disk,
       salvaging,
       damaged,
+      lostAfter: current.lostAfter,
     } satisfies Opening);
     port.on("message", (request: Request) => answer(request));
   } catch (error) {

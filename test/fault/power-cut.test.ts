@@ -31,6 +31,17 @@ for (const policy of ["drop-oldest", "thin"] as const) {
   });
 }
 
+test("a journal that is compacted while it serves is whole in any state that a power cut can leave", async (t) => {
+  const { states, compactions, broken } = await run(t, {
+    policy: "compact",
+    lives: [70, 40],
+    states: 300,
+  });
+  assert.deepEqual(broken, []);
+  assert.ok(states >= 150, `${states} states`);
+  assert.ok(compactions >= 3, `${compactions} compactions`);
+});
+
 test("a journal of version 1 is whole in any state that a power cut can leave of its migration", async (t) => {
   const { states, broken } = await run(t, { policy: "upgrade", lives: [5], states: 300 });
   assert.deepEqual(broken, []);

@@ -377,7 +377,7 @@ test("open() begins a new epoch after an unclean reboot only under durability cr
     const db = new Database(join(folder, "journal.db"));
     db.exec("UPDATE meta SET value = 'an-earlier-boot' WHERE name = 'open-in-boot'");
     db.close();
-    writeFileSync(join(folder, "journal.db-wal"), "");
+    writeFileSync(join(folder, "journal.db-wal"), Buffer.alloc(100));
     const { journal } = await openJournal(t, { folder, durability });
     assert.equal(journal.identity().epoch === epoch, durability === "power-loss", durability);
   }

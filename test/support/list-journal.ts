@@ -136,7 +136,16 @@ export class ListJournal implements Pick<
       streams.set(name, { first, head, bytes: 0, deadLetters: 0 });
     }
     const groups: GroupStatus[] = [];
-    return { streams, groups, usedBytes: 0, maxBytes: 0, full: false, failure: null };
+    return {
+      streams,
+      groups,
+      usedBytes: 0,
+      fileBytes: 0,
+      maxBytes: 0,
+      work: null,
+      full: false,
+      failure: null,
+    };
   }
 
   #turn(): void {

@@ -247,6 +247,8 @@ export class MortalJournal implements Journal {
         return { group, stream, cursor: seq };
       }),
       usedBytes: 0,
+      fileBytes: 0,
+      work: null,
       maxBytes: 1024 ** 3,
       full: false,
       failure: null,

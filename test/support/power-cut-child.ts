@@ -95,6 +95,18 @@ const isBehind = policy === "drop-oldest" || policy === "thin";
 const first = (journal.status().streams.get("s")?.head ?? 0) + 1;
 // What an earlier life left behind is passed first.
 if (!isBehind) while (journal.cursor("g", "s").seq < first - 1) await passNext();
+/** Something large comes and goes, and what it took is given back while the next events come in. */
+async function compact(): Promise<void> {
+  for (const value of [Buffer.alloc(256 * 1024, "x"), null]) {
+    const state = [{ space: "p", key: "large", value }];
+    await journal.commit({ group: "g", cursors: [], state }, "soon");
+  }
+  compacting = journal.compact().then(({ beforeBytes, afterBytes }) => {
+    if (afterBytes < beforeBytes) say(`compacted ${beforeBytes} ${afterBytes}`);
+  });
+}
+
+let compacting: Promise<unknown> = Promise.resolve();
 for (let n = first; n < first + Number(count); n++) {
   await new Promise<void>((resolve) => {
     journal.append("s", event(powerCutPayload(n), { time: powerCutTime(n) }), () => {
@@ -105,7 +117,11 @@ for (let n = first; n < first + Number(count); n++) {
   });
   // Three at a time wait to be passed; a group that is behind passes one of three.
   if (n % 3 === 0) for (let one = isBehind ? 3 : 1; one <= 3; one++) await passNext();
+  if (policy !== "compact" || n % 15 !== 1) continue;
+  await compacting;
+  await compact();
 }
+await compacting;
 if (end === "die") process.kill(process.pid, "SIGKILL");
 await journal.close();
 say("closed");

@@ -16,7 +16,7 @@ export const powerCutTime = (n: number): number => 1_780_000_000_000 + n * 1_000
 
 /**
  * `reject`: a file that trims what was passed, all the time. `drop-oldest` and `thin`: the group falls behind, and what
- * it has not passed gives way. `upgrade`: begins with a file of format version 1, which has room for all.
+ * it has not passed gives way. `compact`: the file is compacted while events come in. `upgrade`: begins with a file of format version 1, which has room for all.
  */
 export const powerCutPolicies = {
   reject: { settings: { maxBytes: 1024 * 1024, onFull: "reject" }, streams: new Map() },
@@ -25,6 +25,7 @@ export const powerCutPolicies = {
     settings: { maxBytes: 1024 * 1024, onFull: "drop-oldest" },
     streams: new Map([["s", { whenFull: "thin", thinMs: 4_000 }]]),
   },
+  compact: { settings: { maxBytes: 16 * 1024 * 1024, onFull: "reject" }, streams: new Map() },
   upgrade: { settings: { maxBytes: 16 * 1024 * 1024, onFull: "reject" }, streams: new Map() },
 } as const satisfies Record<
   string,

@@ -61,6 +61,8 @@ export function shelfJournal(): ShelfJournal {
       ),
       groups,
       usedBytes: 0,
+      fileBytes: 0,
+      work: null,
       maxBytes: 1,
       full: false,
       failure: null,

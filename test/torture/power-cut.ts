@@ -41,6 +41,8 @@ export interface PowerCutReport {
   /** Images of one cut that differ from each other. */
   readonly states: number;
   readonly agents: number;
+  /** How often the recorded process gave space back. */
+  readonly compactions: number;
   /** The first of them, with the state's place. */
   readonly broken: readonly string[];
   readonly seconds: number;
@@ -92,7 +94,16 @@ export async function powerCutRun(plan: PowerCutPlan): Promise<PowerCutReport> {
       }
     };
     await Promise.all(Array.from({ length: lanes }, (_, number) => lane(number)));
-    return { calls: calls.length, ...counts, broken, seconds: (performance.now() - began) / 1000 };
+    const compactions = calls.filter(
+      (call) => call.kind === "said" && call.line.startsWith("compacted"),
+    ).length;
+    return {
+      calls: calls.length,
+      ...counts,
+      compactions,
+      broken,
+      seconds: (performance.now() - began) / 1000,
+    };
   } finally {
     rmSync(base, { recursive: true, force: true });
     rmSync(traceOf(base), { force: true });
