@@ -195,6 +195,8 @@ const ownValue = { enumerable: true, writable: true, configurable: true };
 
 class Reader {
   readonly #from: ByteReader;
+  /** By their bytes: a body of many small sections has the same few headers in each. */
+  readonly #known = new Map<string, Headers>();
 
   constructor(body: Uint8Array<ArrayBuffer>) {
     this.#from = new ByteReader(body);
@@ -217,7 +219,25 @@ class Reader {
   headers(blocks: Headers[]): Headers {
     const block = this.#from.varint();
     if (block > 0) return blocks[block - 1] ?? noHeaders;
+    const from = this.#from.at;
+    for (let texts = this.#from.varint() * 2; texts > 0; texts--) {
+      const length = this.#from.varint();
+      this.#from.at += length;
+    }
+    const written = this.#from.bytes.toString("latin1", from, this.#from.at);
+    let kept = this.#known.get(written);
+    if (kept === undefined) {
+      this.#from.at = from;
+      kept = this.#pairs();
+      this.#known.set(written, kept);
+    }
+    blocks.push(kept);
+    return kept;
+  }
+
+  #pairs(): Headers {
     const pairs = this.#from.varint();
+    if (pairs === 0) return noHeaders;
     const headers: Record<string, string> = {};
     for (let index = 0; index < pairs; index++) {
       const name = this.#text(this.#from.varint());
@@ -226,9 +246,7 @@ class Reader {
       if (name === "__proto__") Object.defineProperty(headers, name, { ...ownValue, value });
       else headers[name] = value;
     }
-    const kept = pairs === 0 ? noHeaders : Object.freeze(headers);
-    blocks.push(kept);
-    return kept;
+    return Object.freeze(headers);
   }
 
   key(): string | null {
