@@ -32,7 +32,7 @@ const compressFromBytes = 160;
  * From here zstd, below it deflate. zstd is smaller (90-byte JSON, 20 events: 494 bytes beside 584; 100: 1,635 beside
  * 2,240), but Node makes a decompressor for each call, which takes 11 µs (20 events: 13 µs beside 5). Below this either
  * leaves a row that fits one page of 1 KiB, so that deflate costs the card nothing (20 and 28 events a commit, both:
- * 9,598 bytes). A preset dictionary makes 10 events 0.26 instead of 0.30, which is the same page.
+ * 9,600 bytes). A preset dictionary makes 10 events 0.26 instead of 0.30, which is the same page.
  */
 const zstdFromBytes = 3_000;
 
