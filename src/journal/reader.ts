@@ -1,19 +1,19 @@
 /** Reading the file: chunks from any cursor, and the small tables. */
 import type { ClockQuality, Headers } from "../core/event.ts";
-import { joinChunks } from "./joined.ts";
-import { openChunk } from "./chunk.ts";
+import { openChunk, type ChunkHead } from "./chunk.ts";
+import { JoinedReader } from "./joined.ts";
 import type { Damage, DeadLetter, PacketIdentifier, RetryRow } from "./journal.ts";
-import { chunkId, seqMask, type Ledger } from "./ledger.ts";
+import { chunkId, seqMask, type Ledger, type StreamRecord } from "./ledger.ts";
 import type { ReadChunk, Requests } from "./protocol.ts";
 import type { Db } from "./sqlite.ts";
 
 /** As arrays: to make objects of the rows took a third of a small chunk's time. */
-type Ends = readonly [first: number, last: number];
-type Row = readonly [...Ends, boot: number, body: Buffer];
-const ends = `id & ${seqMask}, last`;
+type At = readonly [first: number, last: number, storedBefore: number];
+type Row = readonly [first: number, last: number, body: Buffer];
 
 export class JournalReader {
   readonly #ledger: Ledger;
+  readonly #joined: JoinedReader;
   readonly #at;
   readonly #from;
   readonly #epochs;
@@ -26,11 +26,15 @@ export class JournalReader {
 
   constructor(db: Db, ledger: Ledger) {
     this.#ledger = ledger;
+    this.#joined = new JoinedReader(db);
     this.#at = db
-      .prepare(`SELECT ${ends} FROM chunk WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1`)
+      .prepare(
+        `SELECT id & ${seqMask}, last, total - size FROM chunk
+          WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1`,
+      )
       .raw();
     this.#from = db
-      .prepare(`SELECT ${ends}, boot, body FROM chunk WHERE id >= ? AND id < ? ORDER BY id`)
+      .prepare(`SELECT id & ${seqMask}, last, body FROM chunk WHERE id >= ? AND id < ? ORDER BY id`)
       .raw();
     this.#epochs = db.prepare("SELECT uuid FROM epoch WHERE ordinal = ?").pluck();
     this.#offsets = db.prepare("SELECT offset_ms FROM boot WHERE ordinal = ?").pluck();
@@ -44,27 +48,41 @@ export class JournalReader {
    * Whole chunks from the one that holds `after` + 1, up to one that is damaged. Where the first is damaged its
    * range is told, and `first` lies behind it, as if it had been trimmed: a reader passes it, at the head as well.
    */
-  read({
-    stream,
-    after,
-    maxEvents,
-    maxBytes,
-  }: Requests["read"]["ask"]): Requests["read"]["answer"] {
+  read(ask: Requests["read"]["ask"]): Requests["read"]["answer"] {
+    const { stream, after, maxEvents, maxBytes } = ask;
     const record = this.#ledger.known(stream);
-    const chunks: ReadChunk[] = [];
-    const damaged: Damage[] = [];
-    if (record === undefined) return { chunks, first: 1, head: 0, damaged };
-    const { id, head } = record;
-    let { first } = record;
-    const end = chunkId(id + 1, 0);
-    const at = this.#at.get(chunkId(id, 0), chunkId(id, after + 1)) as Ends | undefined;
-    const isAmid = at !== undefined && at[1] > after;
+    if (record === undefined) return { chunks: [], first: 1, head: 0, damaged: [] };
+    const { id, first, head, thinned } = record;
     // A clock that was put right since the last page is: asked for once a boot and page.
     const offsets = new Map<number, number | null>();
+    const at = this.#at.get(chunkId(id, 0), chunkId(id, after + 1)) as At | undefined;
+    const isAmid = at !== undefined && at[1] > after;
+    if (isAmid && at[0] > thinned) {
+      const start = { stream: id, first: at[0], storedBefore: at[2] };
+      const joined = this.#joined.read(start, Math.min(after + maxEvents, head), maxBytes);
+      const chunks = joined.map(({ body, ...about }) =>
+        this.#chunk({ ...about, seqs: null }, body, offsets),
+      );
+      if (chunks.length > 0) return { chunks, first, head, damaged: [] };
+    }
+    return this.#readEach(ask, record, isAmid ? at[0] : after + 1, offsets);
+  }
+
+  /** One row after the other from `from` on, and what is wrong with them. */
+  #readEach(
+    { stream, after, maxEvents, maxBytes }: Requests["read"]["ask"],
+    record: StreamRecord,
+    from: number,
+    offsets: Map<number, number | null>,
+  ): Requests["read"]["answer"] {
+    const { id, head } = record;
+    let { first } = record;
+    const chunks: ReadChunk[] = [];
+    const damaged: Damage[] = [];
     let [events, bytes] = [0, 0];
     let expected = after + 1;
-    const from = isAmid ? chunkId(id, at[0]) : chunkId(id, after + 1);
-    for (const [chunkFirst, last, boot, body] of this.#from.iterate(from, end) as Iterable<Row>) {
+    const rows = this.#from.iterate(chunkId(id, from), chunkId(id + 1, 0)) as Iterable<Row>;
+    for (const [chunkFirst, last, body] of rows) {
       // Behind what was thinned seqs are dense: a hole is a chunk that the tree does not lead to any more.
       if (chunkFirst > expected && expected > Math.max(record.thinned, record.first - 1)) {
         damaged.push({ stream, from: expected, to: chunkFirst - 1 });
@@ -77,17 +95,8 @@ export class JournalReader {
         first = last + 1;
         continue;
       }
-      const { count, seqs, epoch, clock } = opened.head;
-      chunks.push({
-        first: chunkFirst,
-        count,
-        seqs,
-        epoch: this.#epoch(epoch),
-        clock,
-        bootOffsetMs: this.#offset(boot, offsets),
-        body: opened.body,
-      });
-      events += Math.min(count, last - Math.max(after, chunkFirst - 1));
+      chunks.push(this.#chunk(opened.head, opened.body, offsets));
+      events += Math.min(opened.head.count, last - Math.max(after, chunkFirst - 1));
       bytes += opened.body.length;
       if (events >= maxEvents || bytes >= maxBytes) break;
     }
@@ -95,7 +104,16 @@ export class JournalReader {
       damaged.push({ stream, from: expected, to: head });
       first = head + 1;
     }
-    return { chunks: joinChunks(chunks), first, head, damaged };
+    return { chunks, first, head, damaged };
+  }
+
+  #chunk(
+    { first, count, seqs, epoch, boot, clock }: ChunkHead,
+    body: Uint8Array<ArrayBuffer>,
+    offsets: Map<number, number | null>,
+  ): ReadChunk {
+    const bootOffsetMs = this.#offset(boot, offsets);
+    return { first, count, seqs, epoch: this.#epoch(epoch), clock, bootOffsetMs, body };
   }
 
   /** An epoch's row never changes; one entry for each epoch that is met, and a journal has a few. */

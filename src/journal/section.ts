@@ -5,13 +5,14 @@
  *   record  = headers (0 and the pairs, or the number of an earlier block of this section) · key length + 1 and key ·
  *             receivedAt less the wall base, zigzag · time less receivedAt, zigzag · payload length and payload
  *
- * All counts and lengths are LEB128 varints. Times carry the section's two bases so that events taken before the
+ * All counts and lengths are varints (varint.ts). Times carry the section's two bases so that events taken before the
  * first time sync can be put right when they are read, once their boot's offset is known (invariant 9): a `time`
  * equal to `receivedAt` moves with it, one from the payload stays.
  */
 import assert from "node:assert/strict";
 import type { ClockQuality, Headers, NewEvent, StoredEvent } from "../core/event.ts";
 import { noHeaders } from "../core/event.ts";
+import { ByteReader, putVarint } from "./varint.ts";
 
 export const sectionHeadBytes = 20;
 /**
@@ -126,12 +127,7 @@ export class SectionEncoder {
   }
 
   #putVarint(value: number): void {
-    let rest = value;
-    while (rest > 127) {
-      this.#buffer[this.#length++] = (rest % 128) | 128;
-      rest = Math.floor(rest / 128);
-    }
-    this.#buffer[this.#length++] = rest;
+    this.#length = putVarint(this.#buffer, this.#length, value);
   }
 
   /** Room for `bytes` more, beside the payload and key that the caller has still to write. */
@@ -198,74 +194,83 @@ export function decodeSections(
 const ownValue = { enumerable: true, writable: true, configurable: true };
 
 class Reader {
-  readonly #bytes: Buffer;
-  #at = 0;
+  readonly #from: ByteReader;
+  /** By their bytes: a body of many small sections has the same few headers in each. */
+  readonly #known = new Map<string, Headers>();
 
   constructor(body: Uint8Array<ArrayBuffer>) {
-    this.#bytes = Buffer.from(body.buffer, body.byteOffset, body.length);
+    this.#from = new ByteReader(body);
   }
 
   get ended(): boolean {
-    return this.#at >= this.#bytes.length;
+    return this.#from.at >= this.#from.bytes.length;
   }
 
   sectionHead(): { count: number; wallBaseMs: number; monotonicBaseMs: number } {
-    const at = this.#at;
-    this.#at += sectionHeadBytes;
+    const { bytes, at } = this.#from;
+    this.#from.at += sectionHeadBytes;
     return {
-      count: this.#bytes.readUInt32LE(at),
-      wallBaseMs: this.#bytes.readDoubleLE(at + 4),
-      monotonicBaseMs: this.#bytes.readDoubleLE(at + 12),
+      count: bytes.readUInt32LE(at),
+      wallBaseMs: bytes.readDoubleLE(at + 4),
+      monotonicBaseMs: bytes.readDoubleLE(at + 12),
     };
   }
 
   headers(blocks: Headers[]): Headers {
-    const block = this.#varint();
+    const block = this.#from.varint();
     if (block > 0) return blocks[block - 1] ?? noHeaders;
-    const pairs = this.#varint();
-    const headers: Record<string, string> = {};
-    for (let index = 0; index < pairs; index++) {
-      const name = this.#text(this.#varint());
-      const value = this.#text(this.#varint());
-      // Not by assignment: a topic level may be called __proto__. All others are three times faster by it.
-      if (name === "__proto__") Object.defineProperty(headers, name, { ...ownValue, value });
-      else headers[name] = value;
+    const from = this.#from.at;
+    for (let texts = this.#from.varint() * 2; texts > 0; texts--) {
+      const length = this.#from.varint();
+      this.#from.at += length;
     }
-    const kept = pairs === 0 ? noHeaders : Object.freeze(headers);
+    const written = this.#from.bytes.toString("latin1", from, this.#from.at);
+    let kept = this.#known.get(written);
+    if (kept === undefined) {
+      this.#from.at = from;
+      kept = this.#pairs();
+      this.#known.set(written, kept);
+    }
     blocks.push(kept);
     return kept;
   }
 
+  #pairs(): Headers {
+    const pairs = this.#from.varint();
+    if (pairs === 0) return noHeaders;
+    const headers: Record<string, string> = {};
+    for (let index = 0; index < pairs; index++) {
+      const name = this.#text(this.#from.varint());
+      const value = this.#text(this.#from.varint());
+      // Not by assignment: a topic level may be called __proto__. All others are three times faster by it.
+      if (name === "__proto__") Object.defineProperty(headers, name, { ...ownValue, value });
+      else headers[name] = value;
+    }
+    return Object.freeze(headers);
+  }
+
   key(): string | null {
-    const length = this.#varint();
+    const length = this.#from.varint();
     return length === 0 ? null : this.#text(length - 1);
   }
 
   payload(): Uint8Array {
-    const length = this.#varint();
-    this.#at += length;
-    return this.#bytes.subarray(this.#at - length, this.#at);
+    const length = this.#from.varint();
+    const { bytes, at } = this.#from;
+    this.#from.at += length;
+    return bytes.subarray(at, at + length);
   }
 
+  /** The sign stands in the lowest bit. */
   zigzag(): number {
-    const low = this.#bytes[this.#at++] ?? 0;
-    const size = ((low & 127) >> 1) + (low < 128 ? 0 : this.#varint() * 64);
+    const low = this.#from.bytes[this.#from.at++] ?? 0;
+    const size = ((low & 127) >> 1) + (low < 128 ? 0 : this.#from.varint() * 64);
     return (low & 1) === 0 ? size : -size - 1;
   }
 
   #text(length: number): string {
-    this.#at += length;
-    return this.#bytes.toString("utf8", this.#at - length, this.#at);
-  }
-
-  #varint(): number {
-    let value = 0;
-    let scale = 1;
-    for (;;) {
-      const byte = this.#bytes[this.#at++] ?? 0;
-      value += (byte & 127) * scale;
-      if (byte < 128) return value;
-      scale *= 128;
-    }
+    const { bytes, at } = this.#from;
+    this.#from.at += length;
+    return bytes.toString("utf8", at, at + length);
   }
 }

@@ -2,40 +2,31 @@
  * Which seq the events of a sparse chunk have: what thinning left (thinning.ts) keeps its seq, so they do not follow
  * each other any more.
  *
- *   sparse body = for each event but the first: its seq less the one before, less 1, as a LEB128 varint; then sections
+ *   sparse body = for each event but the first: its seq less the one before, less 1, as a varint (varint.ts); then sections
  *
  * The first seq and the count stand in the chunk's header.
  */
+import { ByteReader, putVarint, varintBytesMax } from "./varint.ts";
 
 /** The distances, to stand in front of the sections. */
 export function packSeqs(seqs: readonly number[]): Uint8Array {
-  const bytes: number[] = [];
-  for (let index = 1; index < seqs.length; index++) {
-    let rest = (seqs[index] ?? 0) - (seqs[index - 1] ?? 0) - 1;
-    for (; rest > 127; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 128);
-    bytes.push(rest);
-  }
-  return Uint8Array.from(bytes);
+  const bytes = new Uint8Array(seqs.length * varintBytesMax);
+  let at = 0;
+  for (let index = 1; index < seqs.length; index++)
+    at = putVarint(bytes, at, (seqs[index] ?? 0) - (seqs[index - 1] ?? 0) - 1);
+  return bytes.slice(0, at);
 }
 
 /** The seqs, and how many bytes of the body they took. */
 export function unpackSeqs(
-  body: Uint8Array,
+  body: Uint8Array<ArrayBuffer>,
   first: number,
   count: number,
 ): { seqs: number[]; bytes: number } {
+  const reader = new ByteReader(body);
   const seqs = [first];
-  let at = 0;
-  for (let seq = first; seqs.length < count; seqs.push(seq)) {
-    let distance = 0;
-    for (let scale = 1; ; scale *= 128) {
-      const byte = body[at++] ?? 0;
-      distance += (byte & 127) * scale;
-      if (byte < 128) break;
-    }
-    seq += distance + 1;
-  }
-  return { seqs, bytes: at };
+  for (let seq = first; seqs.length < count; seqs.push(seq)) seq += reader.varint() + 1;
+  return { seqs, bytes: reader.at };
 }
 
 /** Index of the first seq after `after`. */

@@ -64,15 +64,15 @@ test("sealChunk() compresses only where that makes it smaller", () => {
   assert.equal(sealChunk([noise], head).length, 48 + noise.length);
 });
 
-test("sealChunk() takes deflate for what is short, and zstd from 2,000 bytes on", () => {
+test("sealChunk() takes deflate for what is short, and zstd from 3,000 bytes on", () => {
   const compressionOf = (payloadBytes: number): number => {
     const chunk = sealChunk([section(event("x".repeat(payloadBytes)))], head);
     assert.ok(openChunk(chunk) !== null);
     // The flags are the fourth byte, the compression their lowest two bits.
     return (chunk[3] ?? 0) & 3;
   };
-  assert.equal(compressionOf(1_000), 1);
-  assert.equal(compressionOf(2_000), 2);
+  assert.equal(compressionOf(2_900), 1);
+  assert.equal(compressionOf(3_000), 2);
 });
 
 test("decodeSections() puts receipt times before the first sync right, and leaves the payload's times", () => {

@@ -13,7 +13,7 @@ import { recordingContext } from "./recording-context.ts";
 const [path = "", appends = "0", reads = "0"] = process.argv.slice(2);
 const journal = createJournal(
   recordingContext("journal"),
-  journalSetup(path, { durability: "crash", linger: 50, maxBytes: 1 << 30, onFull: "reject" }),
+  journalSetup(path, { durability: "crash", linger: 50, maxBytes: 8 * 2 ** 30, onFull: "reject" }),
 );
 const began = performance.now();
 await journal.open([{ group: "g", streams: ["s"] }]);
