@@ -5,7 +5,6 @@
  *
  * Bounds: one slice in memory (walk.ts), one number a stream, `rangesMax` ranges.
  */
-import { setImmediate, setTimeout } from "node:timers/promises";
 import { spaceOf } from "./compaction.ts";
 import { openChunk } from "./chunk.ts";
 import { DamagedFile } from "./damaged-file.ts";
@@ -14,8 +13,6 @@ import { seqMask, streamOf, type StreamRecord } from "./ledger.ts";
 import type { Store } from "./store.ts";
 import { Walk, type WalkedRow } from "./walk.ts";
 
-/** Between slices of 1 MiB, ms: 2 GiB in ten minutes, a tenth of what a card reads. */
-const pauseMs = 250;
 /** A file that SQLite's own check reads within the time of a few turns; in a larger one rows are all that is read. */
 const quickCheckBytes = 16 * 1024 * 1024;
 /** Kept in `#damage`; more are counted in the last. */
@@ -23,7 +20,7 @@ const rangesMax = 1_000;
 
 export class Checkup {
   readonly #store: Store;
-  readonly #isSlow: boolean;
+  readonly #pause: () => Promise<void>;
   readonly #walk: Walk;
   readonly #wholeBytes: number;
   readonly #expected = new Map<number, number>();
@@ -34,9 +31,10 @@ export class Checkup {
   #chunks = 0;
   #bytes = 0;
 
-  constructor(store: Store, isSlow: boolean) {
+  /** `pause`: between slices, for the sake of others. */
+  constructor(store: Store, pause: () => Promise<void>) {
     this.#store = store;
-    this.#isSlow = isSlow;
+    this.#pause = pause;
     this.#walk = new Walk(store.db);
     const { fileBytes, freeBytes } = spaceOf(store.db);
     this.#wholeBytes = Math.max(1, fileBytes - freeBytes);
@@ -55,7 +53,7 @@ export class Checkup {
   }
 
   settle(): Promise<void> {
-    return this.#isSlow ? setTimeout(pauseMs, undefined, { ref: false }) : setImmediate();
+    return this.#pause();
   }
 
   finish(): CheckResult {

@@ -35,6 +35,8 @@ import { closeStore, StoreOpener, type Store } from "./store.ts";
 
 /** How often a file for which there is no room is tried again, ms. */
 const openAgainMs = 1_000;
+/** Between slices of 1 MiB that nobody waits for, ms: 2 GiB in ten minutes, a tenth of what a card reads. */
+const checkPauseMs = 250;
 
 const port = parentPort ?? raise("This module runs as a worker thread");
 const { setup, openedAt } = workerData as { setup: WorkerSetup; openedAt: Turn["now"] };
@@ -86,7 +88,10 @@ function isServing(current: Store): boolean {
 async function check(isAsked: boolean): Promise<CheckResult | null> {
   const current = undisturbed();
   try {
-    const result = await chores.run("check", isAsked, () => new Checkup(current, !isAsked));
+    const result = await chores.run("check", isAsked, () => {
+      const pauseMs = isAsked ? 0 : checkPauseMs;
+      return new Checkup(current, () => new Promise((resolve) => clock.after(pauseMs, resolve)));
+    });
     if (result === null) return null;
     isUnread = false;
     port.postMessage({ kind: "checked", result } satisfies News);
