@@ -26,7 +26,7 @@ import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
-import type { GroupDeclaration, Journal } from "./journal/journal.ts";
+import type { GroupDeclaration, Journal, JournalUpkeep } from "./journal/journal.ts";
 import type { StreamQuota } from "./journal/protocol.ts";
 import { loadHandler } from "./processor/handler.ts";
 import { createStep } from "./processor/kinds.ts";
@@ -87,7 +87,7 @@ async function assemble(
   stack: AsyncDisposableStack,
 ): Promise<Agent> {
   let ready = false;
-  let journal: Journal | undefined;
+  let journal: (Journal & JournalUpkeep) | undefined;
   const device = config.device.id ?? defaultDeviceId();
   const surroundings = stack.use(
     await openSurroundings({
@@ -159,7 +159,7 @@ async function openJournal(
   device: string,
   wear: WearMeter,
   stack: AsyncDisposableStack,
-): Promise<Journal> {
+): Promise<Journal & JournalUpkeep> {
   const path = config.journal.path ?? `${stateFolder()}/journal.db`;
   const disk = createDiskWatch({
     context: surroundings.context("agent", "disk"),

@@ -50,6 +50,7 @@ const mayImport: Record<string, readonly string[]> = {
     "host",
     "agent.ts",
     "journal/journal.ts",
+    "journal/compact-file.ts",
     "journal/inspection.ts",
     "processor/handler.ts",
   ],

@@ -26,6 +26,7 @@ export interface AdminClient {
   /** The health, which is an answer too when it is 503, and the agent's own time (its Date header), ms. */
   health(): Promise<{ health: HealthSnapshot; nowMs: number }>;
   delete(path: string): Promise<unknown>;
+  post(path: string): Promise<unknown>;
   /** The answer line by line, without the empty ones, for as long as it lasts. */
   lines(path: string): AsyncIterable<string>;
 }
@@ -43,7 +44,8 @@ export async function connectAdmin(flags: AdminFlags): Promise<AdminClient> {
   const askJson = async (method: string, path: string): Promise<unknown> => {
     const response = await ask(method, path);
     const body = await textOf(response, url);
-    if (response.statusCode !== 200) throw refusal(response.statusCode ?? 0, body);
+    const status = response.statusCode ?? 0;
+    if (status !== 200 && status !== 202) throw refusal(status, body);
     return parsed(body, url);
   };
   return {
@@ -57,6 +59,7 @@ export async function connectAdmin(flags: AdminFlags): Promise<AdminClient> {
       return { health, nowMs: Date.parse(response.headers.date ?? "") };
     },
     delete: (path) => askJson("DELETE", path),
+    post: (path) => askJson("POST", path),
     async *lines(path) {
       const response = await ask("GET", path);
       if (response.statusCode !== 200) {

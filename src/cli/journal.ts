@@ -1,23 +1,38 @@
-/** `holdfast journal check|export`: a stopped agent's journal, or a damaged one. The file is only read. */
+/** `holdfast journal check|compact|export`: of a running agent, or of a stopped one's file. */
 import { closeSync, openSync, statSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { loadConfig } from "../config/load.ts";
 import { HoldfastError } from "../core/errors.ts";
-import { eventLine } from "../host/event-json.ts";
-import { Inspection } from "../journal/inspection.ts";
+import { adminOptions, connectAdmin, type AdminClient } from "./admin-client.ts";
 import { UsageError, wholeNumber } from "./arguments.ts";
 import type { Command, Io } from "./command.ts";
-import { count, plain, table } from "./print.ts";
+import { fileJournal } from "./journal-file.ts";
+import { liveJournal } from "./journal-live.ts";
+
+/** What can be done to a journal, wherever it is; each gives back the exit code. */
+export interface JournalActions {
+  check(io: Io, json: boolean): Promise<number>;
+  compact(io: Io, json: boolean): Promise<number>;
+  export(wanted: WantedEvents, write: (text: string) => void, io: Io): Promise<number>;
+}
+
+export interface WantedEvents {
+  readonly from: number;
+  readonly stream: string | undefined;
+}
+
+const actions = ["check", "compact", "export"] as const;
 
 export const journalCommand: Command = {
   name: "journal",
-  usage: "journal check|export [FILE] [-c CONFIG] [--stream NAME] [--from SEQ] [--output FILE]",
-  summary: "Check a stopped agent's journal, or write its events as NDJSON; the file is only read",
+  usage:
+    "journal check|compact|export [FILE] [--stream NAME] [--from SEQ] [--output FILE] [--json]",
+  summary:
+    "Check the journal, give its unused space back, or write its events as NDJSON: the running agent's, or a stopped one's FILE",
   async run(args, io) {
     const { values, positionals } = parseArgs({
       args,
       options: {
-        config: { type: "string", short: "c" },
+        ...adminOptions,
         stream: { type: "string" },
         from: { type: "string", default: "1" },
         output: { type: "string", short: "o" },
@@ -25,81 +40,62 @@ export const journalCommand: Command = {
       allowPositionals: true,
     });
     const [what, file, ...more] = positionals;
-    if (more.length > 0 || (what !== "check" && what !== "export"))
-      throw new UsageError("check or export, and one FILE");
-    const path = file ?? (await configured(values.config));
-    if (statSync(path, { throwIfNoEntry: false }) === undefined)
-      throw new HoldfastError("JOURNAL_UNAVAILABLE", `There is no journal ${path}`);
-    const inspection = new Inspection(path);
-    try {
-      if (what === "check") return check(inspection, path, io);
-      const from = wholeNumber("--from", values.from, 1);
-      exportEvents(inspection, io, { from, stream: values.stream, output: values.output });
-      return 0;
-    } finally {
-      inspection.close();
-    }
+    const action = actions.find((name) => name === what);
+    if (action === undefined || more.length > 0)
+      throw new UsageError("check, compact or export, and at most one FILE");
+    const from = wholeNumber("--from", values.from, 1);
+    const journal = await journalOf(file, values, io);
+    if (action !== "export") return journal[action](io, values.json);
+    const { stream, output } = values;
+    return writing(output, io, (write) => journal.export({ from, stream }, write, io));
   },
 };
 
-async function configured(config: string | undefined): Promise<string> {
-  if (config === undefined) throw new UsageError("FILE or --config is missing");
-  const loaded = await loadConfig(config);
-  const path = "config" in loaded ? loaded.config.journal.path : undefined;
-  if (path === undefined) throw new UsageError(`FILE is missing: ${config} names no journal.path`);
-  return path;
-}
-
-function check(inspection: Inspection, path: string, io: Io): number {
-  const { streams, damaged } = inspection.check();
-  const right = "right" as const;
-  io.out(
-    table(
-      [
-        { title: "STREAM" },
-        { title: "FIRST", align: right },
-        { title: "LAST", align: right },
-        { title: "EVENTS", align: right },
-      ],
-      streams.map((one) => [plain(one.stream), `${one.first}`, `${one.last}`, count(one.events)]),
-    ),
-  );
-  for (const { group, stream, seq } of inspection.cursors)
-    io.out(`Group ${plain(group)} has passed ${plain(stream)} up to ${seq}\n`);
-  io.out(`${count(inspection.deadLetters)} dead letters, ${count(statSync(path).size)} bytes\n`);
-  for (const { stream, from, to } of damaged)
-    io.out(`Damaged: ${plain(stream)} ${from} to ${to}\n`);
-  const { broken } = inspection;
-  if (broken.length > 0) io.out(`Damaged tables: ${broken.join(", ")}\n`);
-  const isWhole = damaged.length === 0 && broken.length === 0;
-  io.out(isWhole ? "The journal is whole\n" : "The journal is damaged: the agent salvages it\n");
-  return isWhole ? 0 : 1;
-}
-
-interface Wanted {
-  readonly from: number;
-  readonly stream: string | undefined;
-  readonly output: string | undefined;
-}
-
-function exportEvents(inspection: Inspection, io: Io, { from, stream, output }: Wanted): void {
-  const file = output === undefined ? null : openSync(output, "wx");
+/** Without a FILE it is the running agent's; where none runs, the one that the configuration names. */
+async function journalOf(
+  file: string | undefined,
+  flags: Parameters<typeof connectAdmin>[0],
+  io: Io,
+): Promise<JournalActions> {
+  if (file !== undefined) return opened(file);
+  const admin: AdminClient = await connectAdmin(flags);
   try {
-    for (const chunk of inspection.chunks()) {
-      if (chunk.last < from || (stream !== undefined && chunk.stream !== stream)) continue;
-      if (chunk.events === null) {
-        io.err(`Damaged: ${plain(chunk.stream)} ${chunk.first} to ${chunk.last}\n`);
-        continue;
-      }
-      const lines = chunk
-        .events()
-        .filter(({ seq }) => seq >= from)
-        .map((event) => `${eventLine(inspection.device, event, "json")}\n`)
-        .join("");
-      if (file === null) io.out(lines);
-      else writeSync(file, lines);
-    }
+    await admin.get("/journal");
+    return liveJournal(admin);
+  } catch (error) {
+    const isAway = error instanceof HoldfastError && error.code === "ADMIN_UNREACHABLE";
+    const path = isAway ? await configured(flags.config) : undefined;
+    if (path === undefined) throw error;
+    io.err(`No agent runs: looking at its file ${path}\n`);
+    return opened(path);
+  }
+}
+
+function opened(path: string): JournalActions {
+  if (statSync(path, { throwIfNoEntry: false }) === undefined)
+    throw new HoldfastError("JOURNAL_UNAVAILABLE", `There is no journal ${path}`);
+  return fileJournal(path);
+}
+
+async function configured(config: string | undefined): Promise<string | undefined> {
+  if (config === undefined) return undefined;
+  // Read only when asked for, like the commands themselves (commands.ts).
+  const { loadConfig } = await import("../config/load.ts");
+  const loaded = await loadConfig(config);
+  return "config" in loaded ? loaded.config.journal.path : undefined;
+}
+
+/** Into a new file, or to where the command's words go. */
+async function writing(
+  output: string | undefined,
+  io: Io,
+  run: (write: (text: string) => void) => Promise<number>,
+): Promise<number> {
+  if (output === undefined) return run((text) => io.out(text));
+  const file = openSync(output, "wx");
+  try {
+    return await run((text) => void writeSync(file, text));
   } finally {
-    if (file !== null) closeSync(file);
+    closeSync(file);
   }
 }

@@ -1,7 +1,7 @@
 /** The admin API's routes over the journal: streams, groups, dead letters. */
 import type { Context } from "../core/context.ts";
 import type { PayloadFormat } from "../core/event.ts";
-import { keptAfter, type Journal } from "../journal/journal.ts";
+import { keptAfter, type Journal, type JournalUpkeep } from "../journal/journal.ts";
 import { json, Problem, type Answer } from "./answer.ts";
 import { feedEvents } from "./event-feed.ts";
 import { deadLetterJson } from "./event-json.ts";
@@ -10,7 +10,7 @@ import type { Rates } from "./rates.ts";
 
 export interface AdminView {
   readonly context: Context;
-  readonly journal: Journal;
+  readonly journal: Journal & JournalUpkeep;
   /** What is known of the streams' payloads; a stream that is not named here is JSON. */
   readonly formats: ReadonlyMap<string, PayloadFormat>;
 }

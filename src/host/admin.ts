@@ -5,6 +5,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { HoldfastError } from "../core/errors.ts";
 import type { Secret } from "../core/secret.ts";
+import { journalRoutes } from "./admin-journal.ts";
 import { deadLetterRoutes, groupsRoute, streamRoutes, type AdminView } from "./admin-routes.ts";
 import { json, Problem } from "./answer.ts";
 import type { HealthBook } from "./health.ts";
@@ -39,6 +40,7 @@ export function createAdmin(parts: AdminParts): HttpServer {
     ...streamRoutes(parts),
     groupsRoute(parts, rates),
     ...deadLetterRoutes(parts),
+    ...journalRoutes(parts),
   ];
   routes.push({
     method: "GET",

@@ -23,7 +23,9 @@ export function openApi(routes: readonly Route[], version: string): unknown {
         summary: route.summary,
         parameters: [...inPath, ...inQuery],
         responses: {
-          "200": { description: "Done" },
+          ...(route.method === "POST"
+            ? { "202": { description: "Begun" } }
+            : { "200": { description: "Done" } }),
           default: {
             description: "A problem (RFC 9457)",
             content: { "application/problem+json": { schema: { type: "object" } } },

@@ -4,6 +4,7 @@ import { HoldfastError } from "../core/errors.ts";
 import type { Counter, Histogram } from "../core/metrics.ts";
 import {
   keptAfter,
+  type CompactResult,
   type Cursor,
   type Damage,
   type JournalIdentity,
@@ -163,6 +164,10 @@ export class Overview {
   cursor(group: string, stream: string): Cursor {
     const found = this.#cursors.get(group)?.get(stream);
     return found ?? { seq: this.stream(stream).first - 1, mark: null };
+  }
+
+  compacted({ afterBytes }: CompactResult): void {
+    this.#fileBytes = afterBytes;
   }
 
   status(full: boolean): JournalStatus {

@@ -121,6 +121,7 @@ export class StoreOpener {
     const reason = hasLostWal ? "log lost" : "salvaged";
     const isNewHistory = begun && { ...begun, reason };
     const { identity, ...ordinals } = identify(db, this.#setup, this.#openedAt, isNewHistory);
+    if (found !== undefined) tellFileItIsOpen(db);
     rescue?.begun();
     const ledger = new Ledger(db);
     ledger.load(this.#setup.groups, rescue === null ? this.#earlier : undefined);
@@ -166,6 +167,15 @@ export class StoreOpener {
         );
       },
     };
+  }
+}
+
+/** That it is open stands in the log alone until then: who finds no log could not know that there was one. */
+function tellFileItIsOpen(db: Db): void {
+  try {
+    db.pragma("wal_checkpoint(PASSIVE)");
+  } catch {
+    // Without room, or on a disk that fails: the next turn says so, and the log moves into the file later.
   }
 }
 

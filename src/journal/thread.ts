@@ -256,12 +256,14 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep {
     return purged;
   }
 
-  check(): Promise<contract.CheckResult> {
+  async check(): Promise<contract.CheckResult> {
     return this.#ask().ask("check", null);
   }
 
-  compact(): Promise<contract.CompactResult> {
-    return this.#ask().ask("compact", null);
+  async compact(): Promise<contract.CompactResult> {
+    const result = await this.#ask().ask("compact", null);
+    this.#overview.compacted(result);
+    return result;
   }
 
   readPacketIds(source: string): Promise<readonly contract.PacketIdentifier[]> {

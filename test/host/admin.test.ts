@@ -290,6 +290,9 @@ test("GET /openapi.json names every route", async (t) => {
   assert.deepEqual(Object.keys(api.paths).sort(), [
     "/groups",
     "/health",
+    "/journal",
+    "/journal/check",
+    "/journal/compact",
     "/openapi.json",
     "/streams",
     "/streams/{stream}/dlq",

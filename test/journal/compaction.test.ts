@@ -1,24 +1,13 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { Journal } from "../../src/journal/journal.ts";
 import { compactPathOf } from "../../src/journal/compaction.ts";
+import type { Journal } from "../../src/journal/journal.ts";
+import { fill, holedGroups as groups, openLargeHoled, text } from "../support/holed-journal.ts";
+import { spoil } from "../support/damaged-journal.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { append, event, openJournal, texts, type TestJournal } from "../support/test-journal.ts";
-
-const groups = [{ group: "g", streams: ["s", "t"] }];
-/** Nothing that compresses. */
-const text = (seq: number): string =>
-  `${seq} ${createHash("shake256", { outputLength: 600 }).update(`${seq}`).digest("base64")}`;
-
-async function fill(journal: Journal, stream: string, from: number, to: number): Promise<void> {
-  const settled = [];
-  for (let seq = from; seq <= to; seq++) settled.push(append(journal, stream, event(text(seq))));
-  journal.commitSoon();
-  await Promise.all(settled);
-}
 
 /** Of 2,000 events in `s` 1,500 are passed and trimmed, since 10 in `t` need the room. */
 async function holed(opened: TestJournal): Promise<void> {
@@ -118,11 +107,7 @@ test("compact() of a file with little to give back leaves it alone", async (t) =
 
 test("a second long work is refused, and close() ends the first without a trace", async (t) => {
   const folder = tempDir(t);
-  const streams = new Map([["s", { maxBytes: 700_000 }]]);
-  let { journal } = await openJournal(t, { folder, groups, streams });
-  for (let from = 1; from <= 2000; from += 100) await fill(journal, "s", from, from + 99);
-  await journal.commit({ group: "g", cursors: [{ stream: "s", from: 0, to: 2000 }] }, "soon");
-  await fill(journal, "s", 2001, 2001);
+  let { journal } = await openLargeHoled(t, folder);
   const first = journal.compact();
   await assert.rejects(journal.check(), { code: "JOURNAL_BUSY" });
   const ended = assert.rejects(first);
@@ -130,15 +115,21 @@ test("a second long work is refused, and close() ends the first without a trace"
   await ended;
   ({ journal } = await openJournal(t, { folder, groups }));
   assert.ok(!existsSync(compactPathOf(join(folder, "journal.db"))));
-  assert.equal((await texts(journal, "s", 2000)).length, 1);
+  assert.equal((await texts(journal, "s", 40)).length, 1);
 });
 
 test("check() reads everything through and names what is damaged", async (t) => {
-  const { journal } = await openJournal(t, { groups });
+  const folder = tempDir(t);
+  let { journal, path } = await openJournal(t, { folder, groups });
   await fill(journal, "s", 1, 3000);
-  await fill(journal, "t", 1, 5);
+  for (let seq = 1; seq <= 5; seq++) await append(journal, "t", event(`short ${seq}`));
   const { events, damaged, bytes } = await journal.check();
   assert.equal(events, 3005);
   assert.ok(bytes > 100_000);
   assert.deepEqual(damaged, []);
+  await journal.close();
+  spoil(path, "short 3");
+  ({ journal, path } = await openJournal(t, { folder, groups }));
+  const later = await journal.check();
+  assert.deepEqual([later.events, later.damaged], [3004, [{ stream: "t", from: 3, to: 3 }]]);
 });

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import Database from "better-sqlite3";
@@ -127,6 +127,20 @@ test("open() of a file whose beginning is gone salvages chunks, cursors and stat
   const before = journal.status().streams.get("a")?.head ?? 0;
   await append(journal, "a", event("next"));
   assert.equal(journal.status().streams.get("a")?.head, before + 1);
+});
+
+test("open() without the log of a file that was not closed tells after which seq what came is gone, and begins an epoch", async (context) => {
+  for (const lose of [rmSync, (log: string) => writeFileSync(log, "")]) {
+    const path = await journalOnDisk(context);
+    const folder = join(path, "..");
+    lose(`${path}-wal`);
+    const { journal, context: seen } = await openJournal(context, { folder, groups });
+    const head = journal.status().streams.get("a")?.head ?? 0;
+    assert.ok(head >= 200 && head < eventsEach, `${head}`);
+    assert.match(JSON.stringify(seen.reports), new RegExp(`what came after .*seq ${head} of a`));
+    assert.notEqual(journal.identity().parent, null, "a new epoch, of the one before");
+    await journal.close();
+  }
 });
 
 test("append() during a salvage is durable at once and gets its seq behind what was salvaged", async (context) => {

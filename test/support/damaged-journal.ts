@@ -1,4 +1,5 @@
 /** Journals as they lie on disk, and ways to damage them that a seed repeats. */
+import assert from "node:assert/strict";
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import type { Journal } from "../../src/journal/journal.ts";
 
@@ -68,4 +69,13 @@ export async function everything(
     if (next <= after || after >= head) return found;
     after = next;
   }
+}
+
+/** Changes the first byte of `payload`, which is stored as it is: alone in its chunk, and too short to compress. */
+export function spoil(path: string, payload: string): void {
+  const bytes = readFileSync(path);
+  const place = bytes.indexOf(payload);
+  assert.ok(place > 0, `${payload} is in ${path}`);
+  bytes[place] = 0;
+  writeFileSync(path, bytes);
 }

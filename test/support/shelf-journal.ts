@@ -1,8 +1,8 @@
 /** A journal for those who only look at one: streams are arrays, and nothing is written but what a test puts there. */
 import type { StoredEvent } from "../../src/core/event.ts";
-import type { DeadLetter, GroupStatus, Journal } from "../../src/journal/journal.ts";
+import type { DeadLetter, GroupStatus, Journal, JournalUpkeep } from "../../src/journal/journal.ts";
 
-export interface ShelfJournal extends Journal {
+export interface ShelfJournal extends Journal, JournalUpkeep {
   /** Adds events to their stream and tells it. */
   put(...events: StoredEvent[]): void;
   readonly letters: DeadLetter[];
@@ -91,6 +91,8 @@ export function shelfJournal(): ShelfJournal {
     readPacketIds: never,
     releasePacketId: never,
     forgetPacketIds: never,
+    check: never,
+    compact: never,
   };
 }
 

@@ -24,7 +24,8 @@ const powerCutShares = [
   ["upgrade", 0.1],
   ["thin", 0.16],
   ["drop-oldest", 0.16],
-  ["reject", 0.72],
+  ["compact", 0.12],
+  ["reject", 0.6],
 ] as const;
 
 /** A source's receive maximum, which is its window. */
