@@ -10,6 +10,15 @@ import { pageTypes, TreePage, type Row, type Value } from "./page-rows.ts";
 /** Deeper than any tree of 2^31 pages (two children at least, 40 in fact). */
 const depthMax = 32;
 
+/**
+ * Where the trees of the tables begin whose rows are needed before anything can be taken in, and the chunks': always
+ * there, since all are made in one transaction of a new file. By page size, where the schema itself cannot be read.
+ */
+export const usualRoots: Readonly<Record<number, Readonly<Record<string, number>>>> = {
+  1024: { meta: 2, epoch: 3, boot: 4, stream: 6, chunk: 8, cursor: 9, packet_id: 18, gap: 19 },
+  4096: { meta: 2, epoch: 3, boot: 4, stream: 6, chunk: 8, cursor: 9, packet_id: 15, gap: 16 },
+};
+
 export interface Found {
   readonly page: number;
   readonly tree: TreePage;
@@ -33,6 +42,9 @@ export class SalvagePages {
         if (typeof name === "string" && typeof root === "number") this.#roots.set(name, root);
       }
     }
+    if (!this.broken.has("schema")) return;
+    for (const [name, root] of Object.entries(usualRoots[this.file.pageBytes] ?? {}))
+      if (!this.#roots.has(name)) this.#roots.set(name, root);
   }
 
   /** Pages with rows of one table, from its root on. */

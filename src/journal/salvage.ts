@@ -1,7 +1,8 @@
 /**
  * What can be read of a damaged file goes into the new journal, with its seqs.
  *
- *   small tables (`begin`) ──► the chunks' places, from the tree or page by page ──► chunks, in order ──► `finish`
+ *   what intake needs (`begin`) ──► tables that grow ──► the chunks' places, from the tree or page by page
+ *     ──► chunks, in order ──► `finish`
  *
  * Each step is short, and its transaction is its own: turns come in between. Begun again after a crash it writes the
  * same rows once more over those that are there; that the work is done is one row, written with its last step.
@@ -13,7 +14,7 @@ import { chunkId, seqMask, streamOf } from "./ledger.ts";
 import { TreePage, type Row, type Value } from "./page-rows.ts";
 import type { Damage } from "./journal.ts";
 import { fits, SalvagePages, tableOf, type Found } from "./salvage-pages.ts";
-import type { Db } from "./sqlite.ts";
+import type { Db, Statement } from "./sqlite.ts";
 
 /** As they lie on disk: a primary key's columns first where there is no rowid. */
 const columns: Readonly<Record<string, readonly string[]>> = {
@@ -35,6 +36,9 @@ const columns: Readonly<Record<string, readonly string[]>> = {
   gap: ["stream", "reason", "from_seq", "to_seq", "kept"],
   sparse: ["id", "count", "size"],
 };
+/** Without these nothing can be taken in: who the device is, which ordinals and identifiers are used. All are small. */
+const neededFirst = ["meta", "epoch", "boot", "stream", "cursor", "packet_id", "gap"];
+const growing = Object.keys(columns).filter((table) => !neededFirst.includes(table));
 /** What a step reads or writes, so that a turn waits for it no longer than for another turn. */
 const pagesPerStep = 512;
 const bytesPerStep = 1024 * 1024;
@@ -61,7 +65,8 @@ export class Salvage {
   readonly #failed = new Set<number>();
   /** Those that have a row: a few in a journal's life. */
   readonly #epochs = new Set<number>();
-  #smallAreBroken = false;
+  readonly #puts = new Map<string, Statement>();
+  #isScanned = false;
   /** Of the work, 0 to 1. */
   progress = 0;
 
@@ -74,23 +79,55 @@ export class Salvage {
     this.#putPlace = db.prepare("INSERT OR IGNORE INTO salvage_chunk VALUES (?, ?, ?)");
   }
 
-  /** Everything but chunks. Where one of these trees is not whole the file is read through once. */
+  /** What intake needs. Where one of these trees is not whole, the file is read through once before. */
   begin(): { lostOrdinals: boolean } {
     this.#db.transaction(() => {
-      for (const table of Object.keys(columns)) {
+      for (const table of neededFirst)
         for (const found of this.#pages.table(table)) this.#takeSmall(found, table);
-      }
     })();
     const { broken } = this.#pages;
-    this.#smallAreBroken = Object.keys(columns).some((table) => broken.has(table));
-    if (this.#smallAreBroken) for (const _step of this.#findPlaces()) continue;
+    if (neededFirst.some((table) => broken.has(table))) {
+      for (const _step of this.#takeGrowing()) continue;
+      for (const _step of this.#findPlaces()) continue;
+      this.#isScanned = true;
+    }
     return { lostOrdinals: broken.has("epoch") || broken.has("boot") };
   }
 
   /** The rest, step by step. */
   *steps(): Generator<void> {
-    if (!this.#smallAreBroken) yield* this.#findPlaces();
+    if (!this.#isScanned) {
+      yield* this.#takeGrowing();
+      yield* this.#findPlaces();
+    }
     yield* this.#copyChunks();
+  }
+
+  *#takeGrowing(): Generator<void> {
+    for (const table of growing) {
+      const found = this.#pages.table(table);
+      yield* this.#inSteps(found, (each) => this.#takeSmall(each, table));
+    }
+    this.progress = 0.1;
+  }
+
+  /** A transaction for each step; `take` gives back the bytes that it took. */
+  *#inSteps<Each>(all: Iterable<Each>, take: (each: Each) => number): Generator<void> {
+    let [pages, bytes] = [0, 0];
+    this.#db.exec("BEGIN");
+    try {
+      for (const each of all) {
+        pages += 1;
+        bytes += take(each);
+        if (pages < pagesPerStep && bytes < bytesPerStep) continue;
+        this.#db.exec("COMMIT");
+        [pages, bytes] = [0, 0];
+        yield;
+        this.#db.exec("BEGIN");
+      }
+    } finally {
+      if (this.#db.inTransaction) this.#db.exec("COMMIT");
+    }
   }
 
   close(): void {
@@ -99,50 +136,30 @@ export class Salvage {
 
   *#findPlaces(): Generator<void> {
     const pages = this.#pages;
-    let sinceStep = 0;
-    this.#db.exec("BEGIN");
-    try {
-      const step = (): boolean => {
-        sinceStep += 1;
-        if (sinceStep < pagesPerStep) return false;
-        this.#db.exec("COMMIT");
-        sinceStep = 0;
-        return true;
-      };
-      for (const { page, tree } of pages.table("chunk")) {
-        for (let cell = 0; cell < tree.cells; cell++) {
-          this.#putPlace.run(tree.rowid(cell), page, cell);
-        }
-        if (step()) {
-          yield;
-          this.#db.exec("BEGIN");
-        }
-      }
-      if (pages.broken.size > 0) {
-        for (const found of pages.others()) {
-          if (found !== null) this.#takeAny(found);
-          if (step()) {
-            yield;
-            this.#db.exec("BEGIN");
-          }
-        }
-      }
-    } finally {
-      if (this.#db.inTransaction) this.#db.exec("COMMIT");
+    yield* this.#inSteps(pages.table("chunk"), ({ page, tree }) => {
+      for (let cell = 0; cell < tree.cells; cell++)
+        this.#putPlace.run(tree.rowid(cell), page, cell);
+      return 0;
+    });
+    if (pages.broken.size > 0) {
+      yield* this.#inSteps(pages.others(), (found) => (found === null ? 0 : this.#takeAny(found)));
     }
     this.progress = 0.4;
   }
 
-  #takeSmall({ tree }: Found, table: string): void {
+  #takeSmall({ tree }: Found, table: string): number {
+    let bytes = 0;
     for (let cell = 0; cell < tree.cells; cell++) {
       const row = tree.row(cell, this.#pages.file);
-      if (row !== null && fits(table, row)) this.#put(table, row);
+      if (row !== null && fits(table, row)) bytes += this.#put(table, row);
       else this.#pages.broken.add(table);
     }
+    return bytes;
   }
 
   /** A page that no tree led to. */
-  #takeAny({ page, tree }: Found): void {
+  #takeAny({ page, tree }: Found): number {
+    let bytes = 0;
     for (let cell = 0; cell < tree.cells; cell++) {
       const row = tree.row(cell, this.#pages.file);
       const table = row === null ? null : tableOf(row);
@@ -150,27 +167,47 @@ export class Salvage {
       if (table === "chunk") this.#putPlace.run(row.rowid, page, cell);
       // An index's entries look like identifiers without a digest.
       else if (table === "packet_id" && row.values.length < 3) continue;
-      else if (this.#pages.broken.has(table)) this.#put(table, row);
+      else if (this.#pages.broken.has(table)) bytes += this.#put(table, row);
     }
+    return bytes;
   }
 
-  #put(table: string, { rowid, values }: Row): void {
+  /** Gives back the bytes of its texts and blobs. */
+  #put(table: string, { rowid, values }: Row): number {
     const names = (columns[table] ?? []).slice(0, values.length);
     const bound: (Value | bigint)[] = values.map((value, index) =>
       index === 0 && rowid !== null ? rowid : value,
     );
     // How and where this file is open is its own affair.
-    if (table === "meta" && /^(open-|salvage)/.test(String(values[0]))) return;
-    const sql = `INSERT INTO ${table} (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`;
-    const conflict =
-      table === "cursor"
-        ? " ON CONFLICT DO UPDATE SET seq = excluded.seq, mark = excluded.mark WHERE excluded.seq > seq"
-        : " ON CONFLICT DO NOTHING";
+    if (table === "meta" && /^(open-|salvage)/.test(String(values[0]))) return 0;
     try {
-      this.#db.prepare(sql + conflict).run(...bound);
+      this.#putOf(table, names).run(...bound);
     } catch {
       this.#pages.broken.add(table);
     }
+    return values.reduce<number>(
+      (sum, value) =>
+        sum + (typeof value === "string" || Buffer.isBuffer(value) ? value.length : 0),
+      0,
+    );
+  }
+
+  /** One for each table and each number of columns that a version of it had. */
+  #putOf(table: string, names: readonly string[]): Statement {
+    const name = `${table} ${names.length}`;
+    let put = this.#puts.get(name);
+    if (put === undefined) {
+      const conflict =
+        table === "cursor"
+          ? "UPDATE SET seq = excluded.seq, mark = excluded.mark WHERE excluded.seq > seq"
+          : "NOTHING";
+      put = this.#db.prepare(
+        `INSERT INTO ${table} (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})
+          ON CONFLICT DO ${conflict}`,
+      );
+      this.#puts.set(name, put);
+    }
+    return put;
   }
 
   *#copyChunks(): Generator<void> {

@@ -25,6 +25,7 @@ import { HoldfastError, messageOf } from "../core/errors.ts";
 import { damageOf, DamagedFile, headOf, syncFolder } from "./damaged-file.ts";
 
 export type Db = Database.Database;
+export type Statement = Database.Statement;
 
 /** "HFJ1": tells our files from other programs' (sqlite.org/fileformat.html, offset 68). */
 const applicationId = 0x48464a31;

@@ -1,10 +1,14 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import Database from "better-sqlite3";
+import { setAside } from "../../src/journal/rescue.ts";
+import { usualRoots } from "../../src/journal/salvage-pages.ts";
+import { Salvage } from "../../src/journal/salvage.ts";
+import { openDatabase } from "../../src/journal/sqlite.ts";
 import {
   copyJournal,
   damage,
@@ -163,6 +167,86 @@ test("append() during a salvage is durable at once and gets its seq behind what 
   assert.equal(Buffer.from((await journal.readState("s", "k")) ?? []).toString(), "kept");
 });
 
+test("a salvage takes in what intake needs first, also where the schema is gone, and tables that grow step by step", async (context) => {
+  const path = await journalOnDisk(context);
+  const folder = join(path, "..");
+  const { journal } = await openJournal(context, { folder, groups });
+  const packet = { source: "m", id: 7, digest: 1 };
+  await new Promise<void>((resolve) => journal.append("a", event("x"), resolve, packet));
+  const state = Array.from({ length: 3_000 }, (_, nth) => ({
+    space: "s",
+    key: `key ${nth}`,
+    value: Buffer.alloc(1_000, nth),
+  }));
+  await journal.commit({ group: "cloud", cursors: [], state }, "soon");
+  await journal.close();
+  const bytes = readFileSync(path);
+  const pageBytes = bytes.readUInt16BE(16);
+  bytes.fill(0, 0, pageBytes);
+  writeFileSync(path, bytes);
+  const db = openDatabase({ path: join(folder, "new.db"), synchronous: "OFF", maxBytes: 1e9 });
+  const count = (table: string): unknown =>
+    db.prepare(`SELECT count(*) FROM ${table}`).pluck().get();
+  const salvage = new Salvage(db, path);
+  assert.deepEqual(salvage.begin(), { lostOrdinals: false });
+  assert.deepEqual(
+    ["cursor", "packet_id", "stream", "state", "salvage_chunk"].map(count),
+    [1, 1, 2, 0, 0],
+  );
+  let steps = 0;
+  for (const _step of salvage.steps()) steps += 1;
+  assert.ok(steps >= 4, `${steps} steps`);
+  assert.equal(count("state"), 3_001);
+  salvage.close();
+  db.close();
+});
+
+test("a new file's tables begin where a salvage without a schema looks for them", (context) => {
+  const path = join(tempDir(context), "journal.db");
+  const db = openDatabase({ path, synchronous: "OFF", maxBytes: 1e9 });
+  const old = new Database(join(import.meta.dirname, "formats/v1.db"), { readonly: true });
+  for (const [pageBytes, file] of [
+    [1024, db],
+    [4096, old],
+  ] as const) {
+    for (const [name, root] of Object.entries(usualRoots[pageBytes] ?? {})) {
+      const found = file.prepare("SELECT rootpage FROM sqlite_master WHERE name = ?").pluck();
+      assert.equal(found.get(name), root, name);
+    }
+    file.close();
+  }
+});
+
+test("open() goes on from between any two renames of a file that is set aside", async (context) => {
+  const whole = await journalOnDisk(context);
+  const bytes = readFileSync(whole);
+  bytes.fill(0, 0, 100);
+  writeFileSync(whole, bytes);
+  const wanted = Array.from({ length: eventsEach }, (_, index) => text("a", index + 1));
+  const log = "journal.db-wal";
+  for (const undone of [0, 1, 2, 3]) {
+    const folder = tempDir(context);
+    const path = join(folder, "journal.db");
+    copyJournal(whole, path);
+    setAside({ path, maxBytes: 1e9 }, Date.UTC(2026, 0, 1));
+    const damaged = join(folder, "journal.db.damaged-20260101T000000Z");
+    assert.ok(existsSync(damaged) && existsSync(`${damaged}-wal`));
+    // The renames in the order in which they are undone.
+    const renames = [
+      [path, `${path}.new`],
+      [`${damaged}-wal`, join(folder, log)],
+      [damaged, path],
+    ] as const;
+    for (const [now, before] of renames.slice(0, undone)) renameSync(now, before);
+    const { journal } = await openJournal(context, { folder, groups });
+    const found = (await everything(journal, "a")).map(({ text: one }) => one);
+    assert.deepEqual(found, wanted, `${undone} renames are missing`);
+    assert.equal(journal.cursor("cloud", "a").seq, 120);
+    await journal.close();
+    assert.equal(existsSync(`${path}.new`), false);
+  }
+});
+
 test("open() leaves at most two damaged files", async (context) => {
   const path = await journalOnDisk(context);
   const folder = join(path, "..");
@@ -201,23 +285,6 @@ test("open() goes on after kills in the middle of a salvage, and nothing is lost
   const found = (await everything(journal, "a")).map(({ text: one }) => one);
   const salvaged = Array.from({ length: eventsEach }, (_, index) => text("a", index + 1));
   assert.deepEqual(found, [...salvaged, "during 0", "during 1", "during 2", "during 3"]);
-});
-
-test("open() begins an epoch where the log of a journal that was not closed is gone", async (context) => {
-  const path = await journalOnDisk(context);
-  const folder = join(path, "..");
-  const first = await openJournal(context, { folder, groups });
-  const whole = first.journal.identity().epoch;
-  const copy = tempDir(context);
-  await append(first.journal, "a", event("checkpointed"));
-  await first.journal.close();
-  const db = new Database(path);
-  db.prepare("UPDATE meta SET value = 'a boot' WHERE name = 'open-in-boot'").run();
-  db.close();
-  copyJournal(path, join(copy, "journal.db"));
-  const { journal } = await openJournal(context, { folder: copy, groups });
-  assert.notEqual(journal.identity().epoch, whole);
-  assert.equal(journal.identity().parent, whole);
 });
 
 test("read() of a damaged chunk tells its range in _gaps and in the metric once, also after a restart", async (context) => {
