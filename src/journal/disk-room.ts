@@ -118,6 +118,11 @@ export class DiskRoom {
     return this.#reserve.give(Math.max(stepBytes, lacking), least);
   }
 
+  /** A user's quota of the disk: SQLite knows no EDQUOT, and calls a write that met it an I/O error. */
+  isUsedUp(error: unknown): boolean {
+    return sqliteCode(error) === "SQLITE_IOERR_WRITE" && this.ask() === "full";
+  }
+
   /** No room on the disk, in whatever words SQLite or the operating system says it. */
   isNoRoom(error: unknown): boolean {
     const cause = error instanceof HoldfastError ? error.cause : error;

@@ -141,7 +141,9 @@ export class Reserve {
       file = openSync(this.#path, "a");
       const { size } = fstatSync(file);
       try {
-        if (writeSync(file, randomFillSync(Buffer.alloc(probeBytes))) < probeBytes) return "full";
+        // At a place, as SQLite writes (pwrite), so that both are told the same.
+        const probe = randomFillSync(Buffer.alloc(probeBytes));
+        if (writeSync(file, probe, 0, probeBytes, size) < probeBytes) return "full";
         fsyncSync(file);
       } finally {
         ftruncateSync(file, size);

@@ -81,7 +81,7 @@ export class TurnWriter {
         try {
           return this.#attempt(turn, what, began);
         } catch (error) {
-          if (!isFull(error)) throw error;
+          if (!isFull(error) && !this.#room.isUsedUp(error)) throw error;
           if (this.#room.widen(bytesIn(turn, what), what === "freeing")) continue;
           if (what === "freeing") throw error;
           break;

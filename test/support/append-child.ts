@@ -21,7 +21,8 @@ const journal = createJournal(
   recordingContext("journal"),
   journalSetup(
     path,
-    { durability: mode === "crash" ? "crash" : "power-loss", linger: 2 },
+    // Nothing may be dropped, whatever the disk says.
+    { durability: mode === "crash" ? "crash" : "power-loss", linger: 2, onFull: "reject" },
     fault !== undefined ? { fault } : {},
   ),
 );

@@ -1,7 +1,7 @@
 /** The agent as a user runs it: a process of its own, with a configuration file, ended by its pid. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort } from "./mosquitto.ts";
 import { until } from "./until.ts";
@@ -44,7 +44,13 @@ export interface HealthAnswer {
 export async function childAgent(
   folder: string,
   yaml: string,
-  options: { journal?: string; program?: readonly string[]; configFolder?: string } = {},
+  options: {
+    journal?: string;
+    program?: readonly string[];
+    configFolder?: string;
+    /** Where its standard output and error go, as a supervisor would have it; `output` reads it. */
+    logFile?: string;
+  } = {},
 ): Promise<ChildAgent> {
   const [http, admin] = [await freePort(), await freePort()];
   const configFile = join(options.configFolder ?? folder, "agent.yaml");
@@ -58,20 +64,22 @@ export async function childAgent(
     httpUrl,
     adminUrl: `http://127.0.0.1:${admin}`,
     configFile,
-    output: () => output,
+    output: () => (options.logFile === undefined ? output : readFileSync(options.logFile, "utf8")),
     pid: () => child?.pid ?? 0,
     async start() {
+      const log = options.logFile === undefined ? "pipe" : openSync(options.logFile, "a");
       const started = spawn(
         process.execPath,
         [...nodeFlags, ...(options.program ?? ["src/main.ts", "run", "--config"]), configFile],
-        { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...startEnvironment } },
+        { stdio: ["ignore", log, log], env: { ...process.env, ...startEnvironment } },
       );
       child = started;
       const keep = (data: Buffer): void => {
         output = (output + data.toString()).slice(-200_000);
       };
-      started.stdout.on("data", keep);
-      started.stderr.on("data", keep);
+      if (typeof log === "number") closeSync(log);
+      started.stdout?.on("data", keep);
+      started.stderr?.on("data", keep);
       await until(`the agent to be ready`, async () => {
         if (started.exitCode !== null)
           throw new Error(`The agent ended: ${started.exitCode}\n${output}`);

@@ -137,7 +137,7 @@ async function record(
       plan.policy ?? "reject",
       ...(plan.fault === undefined ? [] : [plan.fault]),
     ];
-    calls.push(...(await traceDisk(base, trace, all, existing)));
+    for (const call of await traceDisk(base, trace, all, existing)) calls.push(call);
   }
   return calls;
 }

@@ -1,5 +1,5 @@
 /**
- * The long runs: `npm run torture [-- NAME … --kills N --states N --seed N]`. Each prints its seed, duration and counts, and
+ * The long runs: `npm run torture [-- NAME … --kills N --states N --policy NAME,… --seed N]`. Each prints its seed, duration and counts, and
  * fails when a promise was broken.
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -15,6 +15,7 @@ const { values, positionals } = parseArgs({
   options: {
     kills: { type: "string", default: "100" },
     states: { type: "string", default: "20000" },
+    policy: { type: "string" },
     seed: { type: "string", default: String(Date.now() % 2 ** 31) },
   },
 });
@@ -27,6 +28,12 @@ const powerCutShares = [
   ["compact", 0.12],
   ["reject", 0.6],
 ] as const;
+
+/** Where a life is not to be of the usual length: a compaction makes thousands of calls. */
+const powerCutLivesOf: Partial<Record<string, readonly number[]>> = {
+  upgrade: [20, 20],
+  compact: [140, 60],
+};
 
 /** A source's receive maximum, which is its window. */
 const windowMax = 2_048;
@@ -53,8 +60,9 @@ async function powerCut(): Promise<boolean> {
   const seed = Number(values.seed);
   let [good, tried] = [true, 0];
   for (const [policy, share] of powerCutShares) {
+    if (values.policy !== undefined && !values.policy.split(",").includes(policy)) continue;
     const states = Math.ceil(Number(values.states) * share);
-    const lives = policy === "upgrade" ? [20, 20] : powerCutLives;
+    const lives = powerCutLivesOf[policy] ?? powerCutLives;
     const report = await powerCutRun({ lives, policy, states, seed, agentEvery: 25 });
     const kept = report.broken.length === 0;
     process.stdout.write(
