@@ -24,6 +24,7 @@ import {
   statSync,
   writeSync,
 } from "node:fs";
+import { constants } from "node:os";
 import { dirname } from "node:path";
 
 /** Rows, b-tree pages and frame headers beside the bytes of a turn. */
@@ -157,10 +158,10 @@ export class Reserve {
   }
 }
 
-/** errno(3): the disk has no room, or the user's quota on it has none. */
+/** errno(3): the disk has no room, or the user's quota on it has none. libuv has no name for the latter. */
 export function isNoSpace(error: unknown): boolean {
-  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
-  return code === "ENOSPC" || code === "EDQUOT";
+  const { code, errno } = error instanceof Error ? (error as NodeJS.ErrnoException) : {};
+  return code === "ENOSPC" || (errno !== undefined && -errno === constants.errno.EDQUOT);
 }
 
 /** A sparse file is none. */

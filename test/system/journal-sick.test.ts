@@ -146,3 +146,18 @@ test("a disk that fails is told apart from a full one, is not told of again and 
   assertOnceInOrder(archived(), count);
   assert.match(agent.output(), /The journal can be written again, after \d+s/);
 });
+
+test("a disk that cannot be read for a while is told, stops nothing for good, and costs no event", async (t) => {
+  const count = 9_000;
+  const { agent, publisher, archived } = await started(t, count, 3_000);
+  const heal = await sicken(t, agent.pid(), "pread64:error=EIO");
+  const { components } = await untilPartIs(agent, "journal", "degraded");
+  assert.equal(components["journal"]?.["trouble"], "disk-failing");
+  await delay(3_000);
+  await heal();
+  await untilPartIs(agent, "journal", "ok");
+  assert.equal(await publisher.done, count);
+  await until("all to be archived", () => archived().length >= count);
+  assertOnceInOrder(archived(), count);
+  await untilPartIs(agent, "files", "ok");
+});
