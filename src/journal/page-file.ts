@@ -2,10 +2,17 @@
  * The pages of an SQLite file, read without SQLite: for a file that it refuses. What the write-ahead log has
  * committed stands before what the file has (sqlite.org/fileformat2.html, 4). Nothing is written.
  *
+ * A disk that refuses to give a page may be away for a moment (a loose card reader), or have lost a sector for good.
+ * SQLite calls both damage (it takes EIO of a read for that: os_unix.c, SQLITE_IOERR_CORRUPTFS), so here it is asked
+ * again: `refusalsMax` times in all, half a second apart. What it does not give then is gone.
+ *
  * Memory: one entry for each page in the log.
  */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 
+/** Together 20 s, whose end whoever waits for a turn sees once. Kept in `#refusalsLeft`. */
+const refusalsMax = 40;
+const againMs = 500;
 const walHeaderBytes = 32;
 const frameHeaderBytes = 24;
 /** sqlite.org/fileformat2.html, 4.1: the lowest bit says in which order checksums read their words. */
@@ -15,6 +22,7 @@ export class PageFile {
   readonly #file: number;
   readonly #wal: number | null;
   readonly #inWal = new Map<number, number>();
+  #refusalsLeft = refusalsMax;
   readonly pageBytes: number;
   /** Whole pages, the log's too. */
   readonly pages: number;
@@ -42,15 +50,16 @@ export class PageFile {
     const { pageBytes } = this;
     const page = Buffer.allocUnsafe(pageBytes);
     const at = this.#inWal.get(number);
-    try {
-      const bytes =
-        at !== undefined && this.#wal !== null
-          ? readSync(this.#wal, page, 0, pageBytes, at)
-          : readSync(this.#file, page, 0, pageBytes, (number - 1) * pageBytes);
-      return bytes === pageBytes ? page : null;
-    } catch {
-      // A sector that the card does not give any more.
-      return null;
+    const file = at !== undefined && this.#wal !== null ? this.#wal : this.#file;
+    const place = at ?? (number - 1) * pageBytes;
+    for (;;) {
+      try {
+        return readSync(file, page, 0, pageBytes, place) === pageBytes ? page : null;
+      } catch {
+        if (this.#refusalsLeft === 0) return null;
+        this.#refusalsLeft -= 1;
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, againMs);
+      }
     }
   }
 

@@ -116,10 +116,10 @@ class FileSink implements Sink {
 /** What a person must mend: errno(3). The rest (ENOSPC, EDQUOT, EIO …) may pass by itself. */
 const denials = new Set(["EACCES", "EPERM", "EROFS", "ENOTDIR", "EISDIR", "ELOOP", "ENAMETOOLONG"]);
 
-function diskError(cause: unknown, path: string): unknown {
-  const code = cause instanceof Error ? (cause as NodeJS.ErrnoException).code : undefined;
-  // Not from the operating system: our own mistake.
-  if (code === undefined || !/^E[A-Z0-9]+$/.test(code)) return cause;
+export function diskError(cause: unknown, path: string): unknown {
+  const { code, errno } = cause instanceof Error ? (cause as NodeJS.ErrnoException) : {};
+  // Not from the operating system: our own mistake. libuv has names for most of its errors, not for all (EDQUOT).
+  if (code === undefined || errno === undefined) return cause;
   const message = `Cannot write archive ${path}: ${messageOf(cause)}`;
   return new HoldfastError(denials.has(code) ? "SINK_DENIED" : "SINK_UNREACHABLE", message, {
     cause,
