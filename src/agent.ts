@@ -19,6 +19,7 @@ import { createProcessing } from "./flow/process.ts";
 import { createProjection } from "./flow/project.ts";
 import { createAdmin } from "./host/admin.ts";
 import { boardSerial, defaultDeviceId } from "./host/board.ts";
+import { readCardLife } from "./host/card.ts";
 import { createDiskWatch } from "./host/disk.ts";
 import { createHttpServer } from "./host/http.ts";
 import { parseListen } from "./host/listen.ts";
@@ -108,16 +109,14 @@ async function assemble(
   stack.defer(() => http.close());
   await http.open();
 
-  const { wearBudget, cardEndurance, linger } = config.journal;
-  const wear = createWearMeter({
-    context: context("agent", "wear"),
-    enduranceBytes: cardEndurance,
-    lingerMs: linger,
-    ...(wearBudget !== undefined && { budgetBytes: wearBudget }),
+  const path = config.journal.path ?? `${stateFolder()}/journal.db`;
+  const wear = startWear(config, surroundings, path, stack);
+  journal = await openJournal(config, setup, surroundings, {
+    device,
+    wear,
+    stack,
+    path,
   });
-  stack.defer(() => wear.stop());
-  wear.start();
-  journal = await openJournal(config, setup, surroundings, device, wear, stack);
   const rules = rulesOf(config);
   const formats = new Map(
     streamsOf(config).map((stream): [string, PayloadFormat] => [stream, rules(stream).format]),
@@ -152,15 +151,38 @@ async function assemble(
   };
 }
 
+function startWear(
+  config: Config,
+  surroundings: Surroundings,
+  path: string,
+  stack: AsyncDisposableStack,
+): WearMeter {
+  const { wearBudget, cardEndurance, linger } = config.journal;
+  const wear = createWearMeter({
+    context: surroundings.context("agent", "wear"),
+    enduranceBytes: cardEndurance,
+    lingerMs: linger,
+    life: () => readCardLife(dirname(resolve(path))),
+    ...(wearBudget !== undefined && { budgetBytes: wearBudget }),
+  });
+  stack.defer(() => wear.stop());
+  wear.start();
+  return wear;
+}
+
+interface JournalPlace {
+  readonly device: string;
+  readonly wear: WearMeter;
+  readonly stack: AsyncDisposableStack;
+  readonly path: string;
+}
+
 async function openJournal(
   config: Config,
   setup: AgentSetup,
   surroundings: Surroundings,
-  device: string,
-  wear: WearMeter,
-  stack: AsyncDisposableStack,
+  { device, wear, stack, path }: JournalPlace,
 ): Promise<Journal & JournalUpkeep> {
-  const path = config.journal.path ?? `${stateFolder()}/journal.db`;
   const disk = createDiskWatch({
     context: surroundings.context("agent", "disk"),
     folder: dirname(resolve(path)),

@@ -81,7 +81,10 @@ function brief(part: ComponentSnapshot): string {
   if (aDay !== undefined) {
     const each = number("writtenForEach");
     const ratio = each === undefined ? "" : `, ${each} for each byte that came`;
-    const life = years === undefined ? "" : `, the card lasts about ${years} years`;
+    const used = number("cardUsedPercent");
+    const guess = years === undefined ? "" : `, the card lasts about ${years} years`;
+    const life =
+      used === undefined ? guess : `, the card says up to ${used} % of its life are used`;
     return `${formatSize(aDay)} a day to the card${ratio}${life}`;
   }
   const [free, whole] = [number("freeBytes"), number("totalBytes")];

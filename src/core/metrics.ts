@@ -63,6 +63,11 @@ export const metricTable = {
     help: "Bytes that this process sent to the disk layer (/proc/self/io write_bytes less cancelled_write_bytes)",
     labels: [],
   },
+  holdfast_card_used_ratio: {
+    kind: "gauge",
+    help: "Share of its life that the card says it has used, at most (eMMC only; beyond 1: past what it was made for)",
+    labels: [],
+  },
   holdfast_source_events_total: {
     kind: "counter",
     help: "Events from a source, by status (accepted, dead_letter, skipped, repeated)",

@@ -6,14 +6,17 @@
  * and the card's own rewriting are not in it; nor, since it begins with the process, what went before. Bytes a day
  * are those of the last 24 h, or since the start, reckoned up.
  *
+ * An eMMC tells how much of its life is used (card.ts): from 90 % on the component is degraded.
+ *
  * With a `budget` for a day the linger of streams that name none of their own is widened, twofold at a time, while
  * more would be written than that, and narrowed again when less than half of it is. Where the longest linger is not
  * enough, the component is degraded.
  */
 import { readFile } from "node:fs/promises";
 import type { Timer } from "../core/clock.ts";
-import type { Context } from "../core/context.ts";
+import type { Context, Figures, Log } from "../core/context.ts";
 import { formatDuration, formatSize } from "../core/quantity.ts";
+import type { CardLife } from "./card.ts";
 
 export interface WearMeter {
   /** Payload bytes that a source handed over, for the ratio. */
@@ -31,10 +34,14 @@ export interface WearParts {
   /** Bytes a day; left out: none. */
   readonly budgetBytes?: number;
   readonly lingerMs: number;
+  /** What the card says of itself; left out: nothing. */
+  readonly life?: () => Promise<CardLife | null>;
   /** Bytes that this process has written so far; undefined: nobody can tell. */
   readonly written?: () => Promise<number | undefined>;
 }
 
+/** From here on it is told to be replaced, percent of its life. */
+const usedPercentMax = 90;
 /** A look each minute, so that a technician need not wait long for the figures; /proc costs no card. */
 const lookMs = 60_000;
 /** A sample each quarter of an hour, and 96 of them are kept: a day. */
@@ -82,58 +89,84 @@ class WrittenDay {
   }
 }
 
+/** The linger under a budget. */
+class Pace {
+  readonly #budgetBytes: number | undefined;
+  readonly #leastMs: number;
+  readonly #log: Log;
+  /** When it was last changed: what was written at the old pace says nothing about the new one. */
+  #changed: Sample | undefined;
+  lingerMs: number;
+  /** Why the budget is not kept; null: it is, or there is none. */
+  overspent: string | null = null;
+
+  constructor({ budgetBytes, lingerMs }: WearParts, log: Log) {
+    this.#budgetBytes = budgetBytes;
+    this.#leastMs = lingerMs;
+    this.lingerMs = lingerMs;
+    this.#log = log;
+  }
+
+  /** Called with each sample that was kept. */
+  keep(day: WrittenDay, sample: Sample): void {
+    const [budget, before, least] = [this.#budgetBytes, this.lingerMs, this.#leastMs];
+    const aDay = day.bytesADay(this.#changed);
+    if (budget === undefined || aDay === null) return;
+    const most = Math.max(least, lingerMaxMs);
+    // With a linger of 0 there is nothing to double.
+    if (aDay > budget) this.lingerMs = Math.min(Math.max(before, 500) * 2, most);
+    else if (aDay < budget * narrowBelow) this.lingerMs = Math.max(before / 2, least);
+    const told = `${formatSize(aDay)} a day go to the card, wearBudget is ${formatSize(budget)}`;
+    const remedy = "thin or filter at the source, or raise wearBudget";
+    const isOver = aDay > budget && before === most;
+    this.overspent = isOver
+      ? `${told}, and the linger is ${formatDuration(most)}: ${remedy}`
+      : null;
+    if (this.lingerMs === before) return;
+    const [was, is] = [formatDuration(before), formatDuration(this.lingerMs)];
+    this.#log.warn(`The linger is ${is} instead of ${was}: ${told}`);
+    this.#changed = sample;
+  }
+}
+
 export function createWearMeter(parts: WearParts): WearMeter {
   const { context, enduranceBytes, budgetBytes } = parts;
   const { clock, health, log } = context;
   const ask = parts.written ?? bytesWritten;
   const day = new WrittenDay();
-  /** When the linger was last changed: what was written at the old pace says nothing about the new one. */
-  let paced: Sample | undefined;
   let timer: Timer | undefined;
   let stopped = true;
-  let lingerMs = parts.lingerMs;
+  const pace = new Pace(parts, log);
   let acceptedBytes = 0;
+  let life: CardLife | null = null;
 
-  health.figures(() => {
-    const aDay = day.bytesADay();
-    return {
-      writtenBytes: day.bytes,
-      acceptedBytes,
-      writtenForEach: acceptedBytes === 0 ? null : round(day.bytes / acceptedBytes),
-      bytesADay: aDay === null ? null : Math.round(aDay),
-      cardYears: aDay === null || aDay <= 0 ? null : round(enduranceBytes / aDay / 365),
-      ...(budgetBytes !== undefined && { budgetBytes, lingerMs }),
-    };
-  });
+  health.figures(() => ({
+    ...figuresOf(day, acceptedBytes, enduranceBytes),
+    ...(life !== null && { cardUsedPercent: life.usedPercent, cardReserve: life.reserve }),
+    ...(budgetBytes !== undefined && { budgetBytes, lingerMs: pace.lingerMs }),
+  }));
+  const lifeShare = context.metrics.gauge("holdfast_card_used_ratio", {});
 
-  const pace = (sample: Sample): void => {
-    const aDay = day.bytesADay(paced);
-    if (budgetBytes === undefined || aDay === null) return;
-    const before = lingerMs;
-    const most = Math.max(parts.lingerMs, lingerMaxMs);
-    // With a linger of 0 there is nothing to double.
-    if (aDay > budgetBytes) lingerMs = Math.min(Math.max(lingerMs, 500) * 2, most);
-    else if (aDay < budgetBytes * narrowBelow) lingerMs = Math.max(lingerMs / 2, parts.lingerMs);
-    const told = `${formatSize(aDay)} a day go to the card, wearBudget is ${formatSize(budgetBytes)}`;
-    if (aDay > budgetBytes && before === most) {
-      const remedy = "thin or filter at the source, or raise wearBudget";
-      health.report("degraded", `${told}, and the linger is ${formatDuration(most)}: ${remedy}`);
-    } else health.report("ok");
-    if (lingerMs === before) return;
-    const [was, is] = [formatDuration(before), formatDuration(lingerMs)];
-    log.warn(`The linger is ${is} instead of ${was}: ${told}`);
-    paced = sample;
+  const report = (): void => {
+    const detail = [wornOut(life), pace.overspent].filter((each) => each !== null).join("; ");
+    if (detail === "") health.report("ok");
+    else health.report("degraded", detail);
   };
+
   const look = async (): Promise<void> => {
     const written = await ask();
     if (stopped) return;
     const sample = { atMs: clock.monotonicMs(), written: written ?? 0 };
-    if (written !== undefined && day.add(sample)) pace(sample);
+    if (written !== undefined && day.add(sample)) pace.keep(day, sample);
+    life = (await parts.life?.()) ?? null;
+    if (stopped) return;
+    if (life !== null) lifeShare.set(life.usedPercent / 100);
+    report();
     timer = clock.after(lookMs, () => void look());
   };
   return {
     accepted: (bytes) => void (acceptedBytes += bytes),
-    lingerMs: () => lingerMs,
+    lingerMs: () => pace.lingerMs,
     start() {
       stopped = false;
       void look();
@@ -143,6 +176,30 @@ export function createWearMeter(parts: WearParts): WearMeter {
       timer?.cancel();
     },
   };
+}
+
+function figuresOf(day: WrittenDay, acceptedBytes: number, enduranceBytes: number): Figures {
+  const aDay = day.bytesADay();
+  return {
+    writtenBytes: day.bytes,
+    acceptedBytes,
+    writtenForEach: acceptedBytes === 0 ? null : round(day.bytes / acceptedBytes),
+    bytesADay: aDay === null ? null : Math.round(aDay),
+    cardYears: aDay === null || aDay <= 0 ? null : round(enduranceBytes / aDay / 365),
+  };
+}
+
+function wornOut(life: CardLife | null): string | null {
+  if (life === null) return null;
+  const { usedPercent, reserve } = life;
+  if (usedPercent < usedPercentMax && reserve !== "warning" && reserve !== "urgent") return null;
+  const used = usedPercent > 100 ? "all" : `up to ${usedPercent} %`;
+  const left = reserve === "urgent" ? 10 : 20;
+  const blocks =
+    reserve === "normal" || reserve === "unknown"
+      ? ""
+      : `, and less than ${left} % of its reserve are left`;
+  return `The card says that ${used} of its life are used${blocks}: replace it before it fails`;
 }
 
 function round(value: number): number {

@@ -35,7 +35,7 @@ export const journalOptions = group(
       }),
     ),
     cardEndurance: size({
-      doc: "What the card stands in its life, for the estimate of years; the default is 32 GB written 500 times over, with half of that lost to the card's own rewriting",
+      doc: "What the card stands in its life, for the estimate of years; the default is a guess for a 32 GB card without a stated figure (500 times over, half of that lost to its own rewriting); take its maker's (TBW) where there is one",
       default: "8TiB",
     }),
     onFull: oneOf(["drop-oldest", "reject"], {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { setImmediate as turn } from "node:timers/promises";
 import { test } from "node:test";
+import type { CardLife } from "../../src/host/card.ts";
 import { bytesWritten, createWearMeter } from "../../src/host/wear.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { recordingContext } from "../support/recording-context.ts";
@@ -8,7 +9,9 @@ import { recordingContext } from "../support/recording-context.ts";
 const MiB = 1024 * 1024;
 const hourMs = 3_600_000;
 
-function meter(more: { budgetBytes?: number; lingerMs?: number } = {}) {
+function meter(
+  more: { budgetBytes?: number; lingerMs?: number; life?: () => Promise<CardLife | null> } = {},
+) {
   const clock = new FakeClock();
   const context = recordingContext("wear", clock);
   const card = { written: 0 };
@@ -101,6 +104,31 @@ test("bytes a day are shown five minutes after the start, and a change of the li
   assert.equal(shown.indexOf(true), 4);
   assert.ok(shown.slice(4).every(Boolean));
   assert.equal(made.lingerMs(), 2000);
+  made.stop();
+});
+
+test("a card that says its end is near degrades, and says what to do", async () => {
+  let life: CardLife = { usedPercent: 80, reserve: "normal" };
+  const { clock, context, made } = meter({ life: async () => life });
+  const look = async (): Promise<void> => {
+    clock.advance(60_000);
+    for (let round = 0; round < 5; round++) await turn();
+  };
+  made.start();
+  await look();
+  assert.equal(context.now().status, "ok");
+  assert.equal(context.readFigures()["cardUsedPercent"], 80);
+  assert.equal(context.sums.get("holdfast_card_used_ratio{}"), 0.8);
+  life = { usedPercent: 90, reserve: "urgent" };
+  await look();
+  assert.deepEqual(context.now(), {
+    status: "degraded",
+    detail:
+      "The card says that up to 90 % of its life are used, and less than 10 % of its reserve are left: replace it before it fails",
+  });
+  life = { usedPercent: 110, reserve: "unknown" };
+  await look();
+  assert.match(context.now().detail ?? "", /^The card says that all of its life are used: replace/);
   made.stop();
 });
 
