@@ -49,7 +49,7 @@ export interface Journal {
   /**
    * Makes one unit of work durable.
    * `soon`: at the next commit; `linger`: within the usual linger; `idle`: rides on the next commit that
-   * something else causes, after 5 s at the latest (a cursor that may be repeated costs nothing).
+   * something else causes, after 5 s or the usual linger at the latest (a cursor that may be repeated costs nothing).
    */
   commit(unit: UnitOfWork, when: "soon" | "linger" | "idle"): Promise<UnitOutcome>;
 

@@ -210,8 +210,9 @@ export class Outbox {
     if (this.hasWork || this.#held !== null) this.#dueMs = 0;
   }
 
-  /** A turn for its own sake when there was none for so long. */
-  upkeep(everyMs: number): void {
+  /** A turn for its own sake when there was none for so long; `alone`: unless one is due anyhow, at its own time. */
+  upkeep(everyMs: number, alone: boolean): void {
+    if (alone && this.#dueMs !== Number.POSITIVE_INFINITY) return;
     if (this.#clock.monotonicMs() - this.#lastTurnMs >= everyMs) this.#dueMs = 0;
   }
 
@@ -219,7 +220,11 @@ export class Outbox {
     const { emits, ...others } = unit;
     const packed: PackedUnit = { ...copied(others), sections: this.#packEmits(emits ?? []) };
     if (when === "soon") this.#dueMs = 0;
-    else this.#dueIn(when === "idle" ? idleMs : this.#lingerMs(""));
+    else {
+      const lingerMs = this.#lingerMs("");
+      // A linger that was widened for the card's sake is not to be undone by what follows each delivery.
+      this.#dueIn(when === "idle" ? Math.max(idleMs, lingerMs) : lingerMs);
+    }
     return new Promise((resolve, reject) => {
       if (this.#ended !== null) reject(this.#ended);
       else this.#rest.units.push({ packed, resolve, reject });

@@ -380,7 +380,8 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep {
     const every = this.#outbox.isHeld ? heldEveryMs : upkeepEveryMs;
     this.#upkeep = this.#context.clock.after(Math.min(every, heldEveryMs), () => {
       if (this.#outbox.isHeld) this.#outbox.hurry();
-      else this.#outbox.upkeep(this.#trouble.isFull ? heldEveryMs : upkeepEveryMs);
+      else if (this.#trouble.isFull) this.#outbox.upkeep(heldEveryMs, false);
+      else this.#outbox.upkeep(upkeepEveryMs, true);
       this.#pump();
       this.#scheduleUpkeep();
     });

@@ -9,6 +9,7 @@ import { createJournal } from "../../src/journal/thread.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { journalSetup } from "../support/journal-setup.ts";
 import { recordingContext } from "../support/recording-context.ts";
+import { until } from "../support/until.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { append, event, openJournal } from "../support/test-journal.ts";
 
@@ -32,6 +33,26 @@ test("read() gives nothing that was passed and went since, though it was read ju
     await append(journal, "other", event(randomBytes(10_000)));
   }
   assert.deepEqual((await journal.read("s", 0, 10, 1 << 20)).events, []);
+});
+
+test("an event waits the linger as it is now, up to a minute, and no longer", async (t) => {
+  const clock = new FakeClock();
+  let linger = 1_000;
+  const setup = journalSetup(`${tempDir(t)}/journal.db`, {}, { lingerMs: () => linger });
+  const journal = createJournal(recordingContext("journal", clock), setup);
+  t.after(() => journal.close());
+  await journal.open([]);
+  for (linger of [1_000, 8_000, 60_000]) {
+    let settled = 0;
+    journal.append("s", event("x"), () => settled++);
+    for (let waitedMs = 0; waitedMs < linger; waitedMs += 500) {
+      // A commit that was begun would be done after a turn that waits for the disk.
+      await journal.readState("s", "k");
+      assert.equal(settled, 0, `after ${waitedMs} of ${linger} ms`);
+      clock.advance(500);
+    }
+    await until("it to be committed", () => settled === 1);
+  }
 });
 
 test("close() may be called again while it closes, and still closes in order", async (t) => {
