@@ -1,0 +1,81 @@
+/** A running agent that takes load from MQTT and archives it: what a disk may do to it is seen by what arrives. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { readArchive } from "./archive.ts";
+import { childAgent, type ChildAgent } from "./child-agent.ts";
+import { freePort } from "./mosquitto.ts";
+import { startPublisher, type Publisher } from "./publishing.ts";
+import { until } from "./until.ts";
+
+export interface Load {
+  /** Messages, and how many a second. */
+  readonly count: number;
+  readonly rate: number;
+  /** Of a payload, bytes. */
+  readonly size: number;
+  /** Options of the stream and of the file sink beside those that are always there, as YAML. */
+  readonly stream?: string;
+  readonly sink?: string;
+  readonly agent?: Parameters<typeof childAgent>[2];
+}
+
+export interface LoadedAgent {
+  readonly agent: ChildAgent;
+  readonly publisher: Publisher;
+  /** Until all was acknowledged and archived, each once and in order. */
+  readonly arrived: () => Promise<void>;
+}
+
+/** Resolves when the load runs. */
+export async function loadedAgent(
+  t: TestContext,
+  folder: string,
+  load: Load,
+): Promise<LoadedAgent> {
+  const { count, rate, size, stream = "", sink = "" } = load;
+  const port = await freePort();
+  const archive = join(folder, "archive");
+  const agent = await childAgent(
+    folder,
+    `
+sources:
+  in: { type: broker, listen: "127.0.0.1:${port}", topics: ["load/{device}"], stream: load }
+streams:
+  load: { linger: 20ms${stream} }
+sinks:
+  files: { type: file, path: ${archive}, from: [load]${sink} }
+`,
+    load.agent,
+  );
+  t.after(() => agent.kill());
+  await agent.start();
+  const publisher = startPublisher({
+    url: `mqtt://127.0.0.1:${port}`,
+    topic: "load/d1",
+    count,
+    rate,
+    qos: 1,
+    window: 500,
+    size,
+    noise: true,
+  });
+  t.after(() => publisher.end());
+  await until("the load to run", () => publisher.acknowledged() > 500);
+  const archived = (): number[] =>
+    readArchive(archive, "load").map(({ payload }) => Number(payload["n"]));
+  return {
+    agent,
+    publisher,
+    async arrived() {
+      assert.equal(await publisher.done, count);
+      await until("all to be archived", () => archived().length >= count, 30_000);
+      const found = archived();
+      assert.equal(found.length, count);
+      assert.ok(
+        found.every((n, index) => n === index),
+        "Not each once and in order",
+      );
+    },
+  };
+}
