@@ -47,7 +47,11 @@ export class Checkup {
     const bytes = this.#walk.slice((table, row) => {
       if (table === "chunk") this.#chunk(row);
     });
-    if (bytes === null) this.#leave();
+    // In the slice that came to the end of the chunks: after the next turn there may be more of them.
+    if (this.#stream >= 0 && this.#walk.isPast("chunk")) {
+      this.#leave();
+      this.#stream = -1;
+    }
     this.#bytes += bytes ?? 0;
     return bytes === null ? null : Math.min(0.99, this.#bytes / this.#wholeBytes);
   }

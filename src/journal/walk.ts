@@ -33,6 +33,11 @@ export class Walk {
     this.#tables = [...tables];
   }
 
+  /** Whether all rows of that table, as they are at this moment, were walked over. */
+  isPast(table: LargeTable): boolean {
+    return !this.#tables.includes(table);
+  }
+
   /** Calls `each` with the rows of the next slice; gives back their bytes, or null when there are no more. */
   slice(each: (table: LargeTable, row: WalkedRow) => void): number | null {
     const [table] = this.#tables;
