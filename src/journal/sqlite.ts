@@ -221,7 +221,8 @@ export function backupPathOf(path: string, version: number): string {
 
 /** The file as the version before wrote it, whole and on disk before anything is changed. */
 function backUp(db: Db, path: string, version: number): void {
-  db.pragma("wal_checkpoint(TRUNCATE)");
+  // Not TRUNCATE: who was killed here would leave a file that is open and has no log, as if that were lost.
+  db.pragma("wal_checkpoint(PASSIVE)");
   const backup = backupPathOf(path, version);
   copyFileSync(path, backup, constants.COPYFILE_FICLONE);
   const handle = openSync(backup, "r");
