@@ -22,6 +22,7 @@ for (const kind of diskKinds) {
       sink: ", maxBytes: 1MiB",
       agent: { logFile, configFolder: tempDir(t) },
     });
+    const rssBefore = agent.rssKiB();
     disk.fill();
     const { components } = await untilPartIs(agent, "journal", "degraded");
     assert.equal(components["journal"]?.["trouble"], "disk-full");
@@ -33,6 +34,9 @@ for (const kind of diskKinds) {
     await delay(1_000);
     assert.equal(publisher.acknowledged(), stoodAt, "nothing is acknowledged");
     assert.ok((await agent.metrics()).includes('holdfast_journal_trouble{cause="disk-full"} 1'));
+    const rss = agent.rssKiB();
+    t.diagnostic(`RSS ${rssBefore} KiB before, ${rss} KiB with the disk full for 4 s`);
+    assert.ok(rss < rssBefore + 64 * 1024, `${rssBefore} to ${rss} KiB`);
     disk.empty();
     await arrived();
     await untilPartIs(agent, "journal", "ok");
