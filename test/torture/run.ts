@@ -26,7 +26,7 @@ const powerCutShares = [
   ["thin", 0.16],
   ["drop-oldest", 0.16],
   ["compact", 0.12],
-  ["reject", 0.6],
+  ["reject", 0.68],
 ] as const;
 
 /** Where a life is not to be of the usual length: a compaction makes thousands of calls. */
