@@ -138,10 +138,10 @@ test("check() takes nothing for damage that comes in or goes while it reads", as
   const { journal } = await openJournal(t, { groups, linger: 0 });
   await fill(journal, "s", 1, 200);
   await fill(journal, "t", 1, 200);
-  let isOver = false;
+  const over = new AbortController();
   // The last stream of the file, and one amid it, grow, and the oldest of it is passed.
   const feeding = (async () => {
-    for (let seq = 201; !isOver; seq++) {
+    for (let seq = 201; !over.signal.aborted; seq++) {
       await Promise.all([fill(journal, "s", seq, seq), fill(journal, "t", seq, seq)]);
       const from = journal.cursor("g", "t").seq;
       await journal.commit({ group: "g", cursors: [{ stream: "t", from, to: seq - 1 }] }, "soon");
@@ -149,7 +149,7 @@ test("check() takes nothing for damage that comes in or goes while it reads", as
   })();
   const found = [];
   for (let round = 0; round < 20; round++) found.push(...(await journal.check()).damaged);
-  isOver = true;
+  over.abort();
   await feeding;
   assert.deepEqual(found, []);
 });
