@@ -5,16 +5,14 @@ import { compactFile } from "../journal/compact-file.ts";
 import { Inspection } from "../journal/inspection.ts";
 import type { Io } from "./command.ts";
 import type { JournalActions, WantedEvents } from "./journal.ts";
-import { compactText, damageText, progressOn } from "./journal-text.ts";
+import { compactText, damageText, withProgress } from "./journal-text.ts";
 import { count, plain, table } from "./print.ts";
 
 export function fileJournal(path: string): JournalActions {
   return {
     check: (io, json) => inspecting(path, (inspection) => check(inspection, path, io, json)),
     async compact(io, json) {
-      const progress = progressOn(io, "compact");
-      const result = await compactFile(path, progress.show);
-      progress.end();
+      const result = await withProgress(io, "compact", (show) => compactFile(path, show));
       io.out(json ? `${JSON.stringify(result)}\n` : compactText(result));
       return 0;
     },

@@ -6,7 +6,7 @@ import type { CheckResult, CompactResult } from "../journal/journal.ts";
 import type { AdminClient } from "./admin-client.ts";
 import type { Io } from "./command.ts";
 import type { JournalActions, WantedEvents } from "./journal.ts";
-import { compactText, damageText, progressOn } from "./journal-text.ts";
+import { compactText, damageText, withProgress } from "./journal-text.ts";
 import { count } from "./print.ts";
 
 /** How often the agent is asked how far it is, ms. */
@@ -34,11 +34,10 @@ export function liveJournal(admin: AdminClient): JournalActions {
 }
 
 /** Begins it and waits for its end. @throws HoldfastError why it failed */
-async function work(admin: AdminClient, what: Work, io: Io): Promise<WorkJson["result"]> {
+function work(admin: AdminClient, what: Work, io: Io): Promise<WorkJson["result"]> {
   const clock = systemClock(() => "unsynced");
-  const progress = progressOn(io, what);
-  const { id } = (await admin.post(`/journal/${what}`)) as WorkJson;
-  try {
+  return withProgress(io, what, async (show) => {
+    const { id } = (await admin.post(`/journal/${what}`)) as WorkJson;
     for (;;) {
       const journal = (await admin.get("/journal")) as JournalJson;
       const job = journal[what];
@@ -51,12 +50,10 @@ async function work(admin: AdminClient, what: Work, io: Io): Promise<WorkJson["r
       if (job.error !== null)
         throw new HoldfastError(job.error.code as ErrorCode, job.error.detail);
       if (job.endedAt !== null) return job.result;
-      if (journal.work?.what === what) progress.show(journal.work.progress);
+      if (journal.work?.what === what) show(journal.work.progress);
       await clock.sleep(askEveryMs);
     }
-  } finally {
-    progress.end();
-  }
+  });
 }
 
 function checkText({ events, chunks, bytes, damaged }: CheckResult): string {

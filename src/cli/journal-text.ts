@@ -17,22 +17,22 @@ export function compactText({ beforeBytes, afterBytes }: CompactResult): string 
   return `Gave back ${given}: the file has ${formatSize(afterBytes)}, and had ${formatSize(beforeBytes)}\n`;
 }
 
-/** One line that a person at a terminal sees grow; nothing for programs. */
-export function progressOn(
+/** One line that a person at a terminal sees grow while `run` goes on; nothing for programs. */
+export async function withProgress<Result>(
   io: Io,
   what: string,
-): { readonly show: (share: number) => void; readonly end: () => void } {
+  run: (show: (share: number) => void) => Promise<Result>,
+): Promise<Result> {
   let shown = -1;
-  return {
-    show(share) {
+  try {
+    return await run((share) => {
       const percent = Math.floor(share * 100);
       if (!io.isTerminal || percent === shown) return;
       shown = percent;
       io.err(`\r${what} ${percent} %`);
-    },
-    end() {
-      // Erases the line (ECMA-48, 8.3.41: EL).
-      if (shown >= 0) io.err("\r\u001B[K");
-    },
-  };
+    });
+  } finally {
+    // Erases the line (ECMA-48, 8.3.41: EL).
+    if (shown >= 0) io.err("\r\u001B[K");
+  }
 }

@@ -2,11 +2,11 @@
 import { statSync } from "node:fs";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import { Compaction, isWorthIt, spaceOf, takePlace } from "./compaction.ts";
-import { finishMove } from "./damaged-file.ts";
+import { finishMove, hasWal } from "./damaged-file.ts";
 import type { CompactResult } from "./journal.ts";
 import { markClosed } from "./ledger.ts";
 import { Rescue } from "./rescue.ts";
-import { isDamage, openDatabase, type Db } from "./sqlite.ts";
+import { isDamage, openDatabase, openInBoot, type Db } from "./sqlite.ts";
 import { Waiting } from "./waiting.ts";
 
 /** Beside what the file holds, bytes: what its log may bring. */
@@ -55,7 +55,7 @@ async function copyAll(copy: Compaction, onProgress: (share: number) => void): P
 }
 
 function openWhole(path: string, maxBytes: number): Db {
-  const wal = statSync(`${path}-wal`, { throwIfNoEntry: false });
+  const hadWal = hasWal(path);
   let db: Db;
   try {
     db = openDatabase({ path, synchronous: "FULL", maxBytes });
@@ -64,8 +64,7 @@ function openWhole(path: string, maxBytes: number): Db {
     throw startFirst(path, `it is damaged (${messageOf(error)})`);
   }
   try {
-    const openIn = db.prepare("SELECT value FROM meta WHERE name = 'open-in-boot'").pluck().get();
-    if (openIn !== "" && openIn !== undefined && (wal === undefined || wal.size === 0))
+    if ((openInBoot(db) ?? "") !== "" && !hadWal)
       throw startFirst(path, "a crash has cost it its log");
     if (Rescue.of(db, path) !== null || !new Waiting(db, maxBytes).isEmpty)
       throw startFirst(path, "it is still taking in what is left of a damaged file");

@@ -89,7 +89,8 @@ export function damageOf(path: string, head: Buffer): string | null {
   return null;
 }
 
-function hasWal(path: string): boolean {
+/** Whether there is a log beside it with anything in it. */
+export function hasWal(path: string): boolean {
   return (statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0;
 }
 

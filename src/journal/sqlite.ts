@@ -236,8 +236,7 @@ function backUp(db: Db, path: string, version: number): void {
 
 /** One backup a version, until the first start after a clean end of the new one. */
 function forgetBackups(db: Db, path: string): void {
-  const open = db.prepare("SELECT value FROM meta WHERE name = 'open-in-boot'").pluck().get();
-  if (open !== "") return;
+  if (openInBoot(db) !== "") return;
   for (let version = 1; version < migrations.length; version++)
     rmSync(backupPathOf(path, version), { force: true });
 }
@@ -288,6 +287,12 @@ function translate(error: unknown, path: string): HoldfastError | DamagedFile {
 /** SQLite's extended result code (sqlite.org/rescode.html), or "". */
 export function sqliteCode(error: unknown): string {
   return error instanceof Error && "code" in error ? String(error.code) : "";
+}
+
+/** The boot that has the file open, or had when it crashed; "": it was closed in order; undefined: never opened. */
+export function openInBoot(db: Db): string | undefined {
+  const value = db.prepare("SELECT value FROM meta WHERE name = 'open-in-boot'").pluck().get();
+  return value as string | undefined;
 }
 
 export function pageBytesOf(db: Db): number {

@@ -2,11 +2,11 @@
  * The file, open, with all that serves it. Opening decides what it is: whole, damaged (set aside, and salvaged while
  * the new one serves), or left open by a crash.
  */
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { messageOf } from "../core/errors.ts";
 import { forgetCopy } from "./compaction.ts";
 import { Damages } from "./damages.ts";
-import { DamagedFile, finishMove } from "./damaged-file.ts";
+import { DamagedFile, finishMove, hasWal } from "./damaged-file.ts";
 import type { DiskRoom } from "./disk-room.ts";
 import type { JournalIdentity } from "./journal.ts";
 import { identify, Ledger, markClosed } from "./ledger.ts";
@@ -15,7 +15,7 @@ import type { Turn, WorkerFigures, WorkerSetup } from "./protocol.ts";
 import { JournalReader } from "./reader.ts";
 import { Rescue, setAside } from "./rescue.ts";
 import { Retention } from "./retention.ts";
-import { isDamage, openDatabase, type Db } from "./sqlite.ts";
+import { isDamage, openDatabase, openInBoot, type Db } from "./sqlite.ts";
 import { TurnWriter } from "./turn.ts";
 import { Waiting } from "./waiting.ts";
 
@@ -91,8 +91,7 @@ export class StoreOpener {
 
   #openFile(): Store {
     const { path, durability, fault, maxBytes } = this.#setup;
-    const wal = statSync(`${path}-wal`, { throwIfNoEntry: false });
-    const found = { wasThere: existsSync(path), hadWal: wal !== undefined && wal.size > 0 };
+    const found = { wasThere: existsSync(path), hadWal: hasWal(path) };
     const synchronous = durability === "power-loss" ? "FULL" : "NORMAL";
     const db = openDatabase({
       path,
@@ -112,9 +111,8 @@ export class StoreOpener {
   /** All that serves an open file; `found` is left out where it was open before. */
   build(db: Db, found?: Found): Store {
     const rescue = Rescue.of(db, this.#setup.path);
-    const openIn = db.prepare("SELECT value FROM meta WHERE name = 'open-in-boot'").pluck().get();
     const isFirst = found !== undefined && this.#earlier === undefined;
-    const wasLeftOpen = isFirst && typeof openIn === "string" && openIn !== "";
+    const wasLeftOpen = isFirst && (openInBoot(db) ?? "") !== "";
     // A file that is not closed has its log beside it.
     const hasLostWal = wasLeftOpen && found.wasThere && !found.hadWal && rescue === null;
     const begun = rescue?.begin() ?? (hasLostWal ? { lostOrdinals: 0 } : undefined);

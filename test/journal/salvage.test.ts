@@ -204,7 +204,10 @@ test("a salvage takes in what intake needs first, also where the schema is gone,
 test("a new file's tables begin where a salvage without a schema looks for them", (context) => {
   const path = join(tempDir(context), "journal.db");
   const db = openDatabase({ path, synchronous: "OFF", maxBytes: 1e9 });
-  const old = new Database(join(import.meta.dirname, "formats/v1.db"), { readonly: true });
+  // SQLite puts files beside what it opens.
+  const copy = join(tempDir(context), "v1.db");
+  copyJournal(join(import.meta.dirname, "formats/v1.db"), copy);
+  const old = new Database(copy, { readonly: true });
   for (const [pageBytes, file] of [
     [1024, db],
     [4096, old],
