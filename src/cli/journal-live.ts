@@ -1,8 +1,8 @@
 /** A running agent's journal, through its admin API: the agent alone has the file. */
 import { systemClock } from "../core/clock.ts";
 import { HoldfastError, type ErrorCode } from "../core/errors.ts";
-import type { JournalJson, Work, WorkJson } from "../host/admin-journal.ts";
-import type { CheckResult, CompactResult } from "../journal/journal.ts";
+import type { JournalJson, WorkJson } from "../host/admin-journal.ts";
+import type { CheckResult, CompactResult, Work } from "../journal/journal.ts";
 import type { AdminClient } from "./admin-client.ts";
 import type { Io } from "./command.ts";
 import type { JournalActions, WantedEvents } from "./journal.ts";

@@ -5,16 +5,15 @@
  * Bound: one work at a time, and the last of each kind is remembered.
  */
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import type { CheckResult, CompactResult } from "../journal/journal.ts";
+import type { CheckResult, CompactResult, Work } from "../journal/journal.ts";
 import type { AdminView } from "./admin-routes.ts";
 import { json, Problem, type Answer } from "./answer.ts";
 import type { Route } from "./http.ts";
 
-const works = {
+const works: Readonly<Record<Work, string>> = {
   check: "Reads the journal through against its checksums",
   compact: "Gives the disk back what the journal's file holds and does not use",
-} as const;
-export type Work = keyof typeof works;
+};
 
 /** One work, as `GET /journal` and `POST` show it. */
 export interface WorkJson {

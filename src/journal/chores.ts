@@ -4,7 +4,7 @@
  */
 import { setImmediate } from "node:timers/promises";
 import { HoldfastError } from "../core/errors.ts";
-import type { Work } from "./protocol.ts";
+import type { Work } from "./journal.ts";
 
 /** Progress is told this often, ms. */
 const tellEveryMs = 1_000;

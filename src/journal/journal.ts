@@ -95,6 +95,9 @@ export interface JournalUpkeep {
   compact(): Promise<CompactResult>;
 }
 
+/** Long work between commits. */
+export type Work = keyof JournalUpkeep;
+
 export type Settled = () => void;
 
 export interface PacketIdentifier {
@@ -252,7 +255,7 @@ export interface JournalStatus {
   readonly fileBytes: number;
   readonly maxBytes: number;
   /** What goes on between commits, and which share of it is done, 0 to 1; null: nothing does. */
-  readonly work: { readonly what: "check" | "compact"; readonly progress: number } | null;
+  readonly work: { readonly what: Work; readonly progress: number } | null;
   readonly full: boolean;
   /** What the disk last said, while it says it. */
   readonly failure: HoldfastError | null;

@@ -14,6 +14,7 @@ import type {
   RetryRow,
   StreamStatus,
   UnitOfWork,
+  Work,
 } from "./journal.ts";
 
 /** How the worker is to keep the file; given once, as workerData. */
@@ -218,9 +219,6 @@ export type News =
   /** Of a long work, 0 to 1; null: it has ended. */
   | { readonly kind: "working"; readonly what: Work; readonly progress: number | null }
   | { readonly kind: "checked"; readonly result: CheckResult };
-
-/** Long work between turns. */
-export type Work = "check" | "compact";
 
 export type Reply =
   | { readonly id: number; readonly answer: unknown }

@@ -13,7 +13,7 @@ import { systemClock } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import { Checkup } from "./checkup.ts";
 import { Compaction, isWorthIt, spaceOf, takePlace } from "./compaction.ts";
-import type { CheckResult, CompactResult } from "./journal.ts";
+import type { CheckResult, CompactResult, Work } from "./journal.ts";
 import { forgetOldest } from "./damaged-file.ts";
 import { Chores } from "./chores.ts";
 import { DiskRoom } from "./disk-room.ts";
@@ -26,7 +26,6 @@ import type {
   Requests,
   Turn,
   TurnResult,
-  Work,
   WorkerFigures,
   WorkerSetup,
 } from "./protocol.ts";

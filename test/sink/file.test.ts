@@ -14,7 +14,7 @@ import { test, type TestContext } from "node:test";
 import { gunzipSync } from "node:zlib";
 import { HoldfastError } from "../../src/core/errors.ts";
 import type { StoredEvent } from "../../src/core/event.ts";
-import { createFileSink, type FileSinkSettings } from "../../src/sink/file.ts";
+import { createFileSink, diskError, type FileSinkSettings } from "../../src/sink/file.ts";
 import type { Position, Sink } from "../../src/sink/sink.ts";
 import { namesOf, range, seqsOf } from "../support/archive-names.ts";
 import { FakeClock } from "../support/fake-clock.ts";
@@ -304,6 +304,19 @@ test("open() reports a folder that cannot be made as something for a person", as
     assert.equal(error.kind, "config");
     return true;
   });
+});
+
+test("a used-up quota, for which libuv has no name, is transient like a full disk, and a mistake of ours is not", () => {
+  const message = "Unknown system error -122: write";
+  const quota = Object.assign(new Error(message), {
+    errno: -122,
+    code: "Unknown system error -122",
+  });
+  const told = diskError(quota, "/archive");
+  assert.ok(told instanceof HoldfastError);
+  assert.equal(told.code, "SINK_UNREACHABLE");
+  const mistake = Object.assign(new TypeError("not a path"), { code: "ERR_INVALID_ARG_TYPE" });
+  assert.equal(diskError(mistake, "/archive"), mistake);
 });
 
 test("send() reports a full disk as transient, and nothing is torn after it has room again", async (t) => {
