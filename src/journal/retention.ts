@@ -5,7 +5,8 @@
  *   is no drop.
  * - What a group has not passed goes only by a quota that the configuration names: a stream's time to live
  *   (`expired`), its `maxBytes` (`stream-bytes`), the journal's (`quota`), or thinning for either (`thinned`). Each
- *   such event is counted, and told in `_gaps`, which itself is never dropped.
+ *   such event is counted, and told in `_gaps`, which itself is never dropped. Where nobody reads `_gaps`, all of it
+ *   counts as passed: up to a share of the file it stays all the same, until `maxAge`.
  * - Under the journal's bound the lowest priority gives way first: there what is to be thinned and what is to be
  *   dropped in the order of its commits, then what was thinned already; only then the next priority, and never one
  *   above that of the events which need the room. Streams that reject give nothing: their sources wait.
@@ -15,6 +16,7 @@
  */
 import { Gaps, type Gap } from "./gaps.ts";
 import { chunkColumns, chunkId, type ChunkRow, type Ledger } from "./ledger.ts";
+import { gapsStream } from "./journal.ts";
 import type { Dropped, Moment, WorkerSetup } from "./protocol.ts";
 import { pageBytesOf, type Db } from "./sqlite.ts";
 import { StreamClasses } from "./stream-class.ts";
@@ -29,6 +31,8 @@ const shares = { heldBack: 0.85, intake: 0.9, units: 0.95 } as const;
 /** What units bring in one turn, so that making room for a pile of them does not empty the journal at once. */
 const unitsShare = 1 / 8;
 const stepShare = 0.01;
+/** So much of the file `_gaps` may hold that nobody is to read any more, before its oldest gives room like the rest. */
+const gapsShare = 1 / 16;
 /**
  * Below a cap that a full disk sets, the shares are of this much, bytes: 10 % of a large journal would be dropped
  * at once only because its disk is full; 3.2 MiB hold twelve of the largest usual turns. Kept in `#limitBytes`.
@@ -251,7 +255,8 @@ export class Retention {
     const offers = new Offers(this.#ledger.names(), (name) => {
       const chunk = this.#oldestOf(name);
       const isPassed = chunk !== undefined && chunk.last <= this.#ledger.passed(name);
-      return isPassed ? { stream: name, chunk, thin: false } : undefined;
+      const isSpared = name === gapsStream && this.#bytesOf(name) <= this.#maxBytes * gapsShare;
+      return isPassed && !isSpared ? { stream: name, chunk, thin: false } : undefined;
     });
     while (this.usedBytes() > goalBytes) {
       const victim = offers.take();

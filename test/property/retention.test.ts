@@ -76,7 +76,10 @@ class Bench {
   readonly buckets: Record<Name, string[]> = { a: [], b: [], c: [] };
   readonly cursors: Record<Name, number> = { a: 0, b: 0, c: 0 };
 
-  constructor(test: TestContext, quotas: Readonly<Record<Name, Quota>>) {
+  readonly #readsGaps: boolean;
+
+  constructor(test: TestContext, quotas: Readonly<Record<Name, Quota>>, readsGaps: boolean) {
+    this.#readsGaps = readsGaps;
     this.#test = test;
     this.#quotas = quotas;
   }
@@ -112,7 +115,8 @@ class Bench {
         ...(own !== undefined && { maxBytes: own }),
       });
     }
-    const groups = [{ group: "sink", streams: [...names, "_gaps"] }];
+    const read = this.#readsGaps ? [...names, "_gaps"] : names;
+    const groups = [{ group: "sink", streams: read }];
     this.#opened = await openJournal(this.#test, { folder, maxBytes, linger: 0, groups, streams });
     // What came in while it closed is there as well.
     for (const name of names) {
@@ -287,9 +291,11 @@ test("what is neither kept nor passed is told, counted, and of the lowest class,
   await fc.assert(
     fc.asyncProperty(
       fc.record({ a: quota, b: quota, c: quota }),
+      // What tells of drops stays whether or not a group reads it.
+      fc.boolean(),
       fc.array(step, { minLength: 25, maxLength: 50 }),
-      async (quotas, steps) => {
-        const bench = new Bench(t, quotas);
+      async (quotas, readsGaps, steps) => {
+        const bench = new Bench(t, quotas, readsGaps);
         try {
           await bench.open();
           let before = await bench.view();
