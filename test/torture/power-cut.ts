@@ -206,9 +206,14 @@ function* statesOf(
 
 /** The first cuts all, since openings are where holes are; of the others as many as are asked for, evenly drawn. */
 function chosen(cuts: readonly number[], plan: PowerCutPlan, random: () => number): number[] {
-  const wanted = plan.states / survivalsEach;
-  const share = wanted / cuts.length;
-  return cuts.filter((_, index) => index < wanted / 4 || random() < share);
+  const wanted = Math.ceil(plan.states / survivalsEach);
+  const first = cuts.slice(0, Math.ceil(wanted / 4));
+  const rest = cuts.slice(first.length);
+  if (rest.length <= wanted) return [...cuts];
+  // One out of each stretch: drawn one by one, a short run could have half of what it asked for.
+  const stretch = rest.length / wanted;
+  const drawn = Array.from({ length: wanted }, (_, nth) => Math.floor((nth + random()) * stretch));
+  return [...first, ...drawn.map((index) => rest[index] ?? 0)];
 }
 
 function heard(promised: Promised, line: string): Promised {
