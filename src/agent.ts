@@ -34,7 +34,7 @@ import { createStep } from "./processor/kinds.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
 import type { Source } from "./source/source.ts";
-import { MemoryBackend } from "./stream/memory.ts";
+import { MemoryPlane } from "./plane/memory.ts";
 import { compileStream, defaultStreamOptions } from "./stream/schema.ts";
 
 export interface Agent {
@@ -286,7 +286,7 @@ async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void>
   const { config, surroundings, journal, stack, rules } = opened;
   const processors = Object.entries(config.processors);
   const planeContext = surroundings.context("agent", "plane");
-  const plane = new MemoryBackend({ clock: surroundings.clock });
+  const plane = new MemoryPlane({ clock: surroundings.clock });
   stack.defer(() => plane.close());
   await plane.open();
   surroundings.metrics.gauge("holdfast_plane_connected", {}).set(1);

@@ -3,9 +3,7 @@ import type { Event, Handler, HandlerContext } from "./processor/processor.ts";
 
 export type { Event, Handler, HandlerContext };
 export type { Headers, StoredEvent } from "./core/event.ts";
-export type { StreamBackend } from "./stream/backend.ts";
 export { HoldfastError } from "./core/errors.ts";
-export { MemoryBackend } from "./stream/memory.ts";
 
 /**
  * Types a handler module's default export; it gives the function back as it is. `P` is the payload's type, which

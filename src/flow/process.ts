@@ -25,7 +25,7 @@ import type { Context } from "../core/context.ts";
 import { messageOf } from "../core/errors.ts";
 import type { Journal, RetryRow, UnitOfWork, UnitOutcome } from "../journal/journal.ts";
 import type { Handler, Step } from "../processor/processor.ts";
-import type { StreamBackend } from "../stream/backend.ts";
+import type { Plane } from "../plane/plane.ts";
 import { BatchProcessor, type BatchItem } from "../stream/batch-processor.ts";
 import type { StreamRules } from "./admit.ts";
 import type { Policy } from "./decide.ts";
@@ -40,7 +40,7 @@ export interface ProcessingParts {
   /** Its name is the processor's, the group's, and the space of its state. */
   readonly context: Context;
   readonly journal: Journal;
-  readonly plane: StreamBackend;
+  readonly plane: Plane;
   readonly from: readonly string[];
   readonly to?: string;
   readonly steps: readonly Step[];

@@ -16,7 +16,7 @@ import { backoffDelayMs } from "../core/backoff.ts";
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { Journal } from "../journal/journal.ts";
-import type { StreamBackend } from "../stream/backend.ts";
+import type { Plane } from "../plane/plane.ts";
 
 /** As many as the largest commit under load brings. */
 const pageEvents = 1024;
@@ -29,7 +29,7 @@ const retryPace = { baseMs: 100, maxMs: 30_000 };
 export interface ProjectionParts {
   readonly context: Context;
   readonly journal: Journal;
-  readonly plane: StreamBackend;
+  readonly plane: Plane;
   /** The streams that processors read. */
   readonly streams: readonly string[];
 }

@@ -17,7 +17,7 @@ import { HoldfastError } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
 import type { Journal } from "../journal/journal.ts";
 import { holesIn, PassedOver } from "./passed-over.ts";
-import type { StreamBackend } from "../stream/backend.ts";
+import type { Plane } from "../plane/plane.ts";
 
 /** A batch stops growing here, bytes: 1 MiB parses in some 10 ms on a Pi, so that acknowledgements never wait long. */
 const batchBytesMax = 1024 * 1024;
@@ -31,7 +31,7 @@ const retryPace = { baseMs: 100, maxMs: 30_000 };
 export interface StreamReaderParts {
   readonly context: Context;
   readonly journal: Journal;
-  readonly plane: StreamBackend;
+  readonly plane: Plane;
   readonly group: string;
   readonly stream: string;
   readonly eventsMax: number;

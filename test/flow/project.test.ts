@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { HoldfastError } from "../../src/core/errors.ts";
 import type { StoredEvent } from "../../src/core/event.ts";
 import { createProjection } from "../../src/flow/project.ts";
-import { MemoryBackend } from "../../src/stream/memory.ts";
+import { MemoryPlane } from "../../src/plane/memory.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { MortalJournal } from "../support/mortal-journal.ts";
 import { jsonEvent } from "../support/processing-line.ts";
@@ -14,7 +14,7 @@ function bench() {
   const clock = new FakeClock();
   const context = recordingContext("plane", clock);
   const journal = new MortalJournal();
-  const plane = new MemoryBackend({ clock });
+  const plane = new MemoryPlane({ clock });
   const projection = createProjection({ context, journal, plane, streams: ["in", "also"] });
   return { clock, context, journal, plane, projection };
 }

@@ -3,8 +3,8 @@ import { setImmediate as turn } from "node:timers/promises";
 import { test } from "node:test";
 import { HoldfastError } from "../../src/core/errors.ts";
 import { StreamReader } from "../../src/flow/stream-reader.ts";
-import type { StreamBackend } from "../../src/stream/backend.ts";
-import { MemoryBackend } from "../../src/stream/memory.ts";
+import type { Plane } from "../../src/plane/plane.ts";
+import { MemoryPlane } from "../../src/plane/memory.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { MortalJournal } from "../support/mortal-journal.ts";
 import { jsonEvent } from "../support/processing-line.ts";
@@ -14,16 +14,13 @@ class Bench {
   readonly clock = new FakeClock();
   readonly context = recordingContext("proc", this.clock);
   readonly journal = new MortalJournal();
-  readonly memory = new MemoryBackend({ clock: this.clock });
+  readonly memory = new MemoryPlane({ clock: this.clock });
   readonly reader: StreamReader;
 
   /** `over` takes the place of some of the plane's methods. */
-  constructor(
-    over: (memory: MemoryBackend) => Partial<StreamBackend> = () => ({}),
-    eventsMax = 10,
-  ) {
+  constructor(over: (memory: MemoryPlane) => Partial<Plane> = () => ({}), eventsMax = 10) {
     const { context, journal, memory } = this;
-    const plane: StreamBackend = {
+    const plane: Plane = {
       open: () => memory.open(),
       close: () => memory.close(),
       append: (stream, events) => memory.append(stream, events),

@@ -5,7 +5,7 @@ import type { StreamRules } from "../../src/flow/admit.ts";
 import type { Handler } from "../../src/processor/processor.ts";
 import { createProcessing, type Processing, type ProcessingParts } from "../../src/flow/process.ts";
 import { createProjection, type Projection } from "../../src/flow/project.ts";
-import { MemoryBackend } from "../../src/stream/memory.ts";
+import { MemoryPlane } from "../../src/plane/memory.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { ListDisk, MortalJournal } from "./mortal-journal.ts";
 import { recordingContext, type RecordingContext } from "./recording-context.ts";
@@ -42,7 +42,7 @@ export class ProcessingLine {
   readonly fatals: unknown[] = [];
   context: RecordingContext = recordingContext("proc", this.clock);
   journal: MortalJournal;
-  plane!: MemoryBackend;
+  plane!: MemoryPlane;
   #processing!: Processing;
   #projection!: Projection;
 
@@ -57,7 +57,7 @@ export class ProcessingLine {
     const { eventsMax, ...given } = this.options;
     const { clock, journal } = this;
     this.context = recordingContext("proc", clock);
-    this.plane = new MemoryBackend({ clock, ...(eventsMax !== undefined && { eventsMax }) });
+    this.plane = new MemoryPlane({ clock, ...(eventsMax !== undefined && { eventsMax }) });
     const streams = given.from ?? ["in"];
     const { context, plane } = this;
     const handler: Handler | undefined =

@@ -1,11 +1,11 @@
 /**
- * A backend carries streams to consumer groups: Valkey Streams, or process memory. In the agent it is the plane,
- * the projection of the journal's newest part from which processors read; it can be lost at any moment and
- * nothing is lost, because a group's true position is the journal's cursor.
+ * The plane is the projection of the journal's newest part from which the agent's processors read: Valkey Streams,
+ * or process memory. It can be lost at any moment and nothing is lost, because a group's true position is the
+ * journal's cursor.
  */
 import type { StoredEvent } from "../core/event.ts";
 
-export interface StreamBackend {
+export interface Plane {
   open(): Promise<void>;
   close(): Promise<void>;
   /** Adds events whose seq follow each other. What is already there is skipped; a hole starts the stream anew. */

@@ -11,9 +11,9 @@
  */
 import { systemClock, type Clock, type Timer } from "../core/clock.ts";
 import type { StoredEvent } from "../core/event.ts";
-import type { StreamBackend } from "./backend.ts";
+import type { Plane } from "./plane.ts";
 
-export interface MemoryBackendOptions {
+export interface MemoryPlaneOptions {
   /** Left out: the machine's. */
   readonly clock?: Clock;
   /** Payloads and their envelopes over all streams; default 8 MiB, a tenth of what a Pi Zero's agent may have. */
@@ -51,7 +51,7 @@ interface Arrival {
   last: number;
 }
 
-export class MemoryBackend implements StreamBackend {
+export class MemoryPlane implements Plane {
   readonly #clock: Clock;
   readonly #bytesMax: number;
   readonly #eventsMax: number;
@@ -62,7 +62,7 @@ export class MemoryBackend implements StreamBackend {
   #bytes = 0;
   #events = 0;
 
-  constructor(options: MemoryBackendOptions = {}) {
+  constructor(options: MemoryPlaneOptions = {}) {
     this.#clock = options.clock ?? systemClock(() => "unsynced");
     this.#bytesMax = options.bytesMax ?? defaultBytesMax;
     this.#eventsMax = options.eventsMax ?? defaultEventsMax;

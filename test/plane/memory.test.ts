@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { StoredEvent } from "../../src/core/event.ts";
-import { MemoryBackend } from "../../src/stream/memory.ts";
+import { MemoryPlane } from "../../src/plane/memory.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { storedEvents } from "../support/stored-event.ts";
 
@@ -12,7 +12,7 @@ function seqs(found: readonly StoredEvent[] | "behind"): number[] | "behind" {
 }
 
 async function readNow(
-  plane: MemoryBackend,
+  plane: MemoryPlane,
   group: string,
   max = 10,
   stream = "readings",
@@ -21,7 +21,7 @@ async function readNow(
 }
 
 test("read() hands out each event once to each group, in order", async () => {
-  const plane = new MemoryBackend({ clock: new FakeClock() });
+  const plane = new MemoryPlane({ clock: new FakeClock() });
   await plane.append("readings", storedEvents(1, 5));
   await plane.attach("readings", "a", 0);
   await plane.attach("readings", "b", 3);
@@ -32,7 +32,7 @@ test("read() hands out each event once to each group, in order", async () => {
 });
 
 test("read() loses nothing of a burst of 1,000 events", async () => {
-  const plane = new MemoryBackend({ clock: new FakeClock() });
+  const plane = new MemoryPlane({ clock: new FakeClock() });
   await plane.attach("readings", "a", 0);
   const appending = (async () => {
     for (let first = 1; first <= 1000; first += 8)
@@ -55,7 +55,7 @@ test("read() loses nothing of a burst of 1,000 events", async () => {
 
 test("read() waits for an append, and no longer than it was told", async () => {
   const clock = new FakeClock();
-  const plane = new MemoryBackend({ clock });
+  const plane = new MemoryPlane({ clock });
   await plane.attach("readings", "a", 0);
   const first = plane.read("readings", "a", 10, 500, never);
   await plane.append("readings", storedEvents(1, 1));
@@ -68,7 +68,7 @@ test("read() waits for an append, and no longer than it was told", async () => {
 
 test("read() ends when it is aborted", async () => {
   const clock = new FakeClock();
-  const plane = new MemoryBackend({ clock });
+  const plane = new MemoryPlane({ clock });
   await plane.attach("readings", "a", 0);
   const controller = new AbortController();
   const reading = plane.read("readings", "a", 10, 60_000, controller.signal);
@@ -78,7 +78,7 @@ test("read() ends when it is aborted", async () => {
 });
 
 test("read() says behind to a group that is not attached, or needs what never was here", async () => {
-  const plane = new MemoryBackend({ clock: new FakeClock() });
+  const plane = new MemoryPlane({ clock: new FakeClock() });
   await plane.append("readings", storedEvents(10, 2));
   assert.equal(await readNow(plane, "a"), "behind");
   await plane.attach("readings", "a", 8);
@@ -88,7 +88,7 @@ test("read() says behind to a group that is not attached, or needs what never wa
 });
 
 test("attach() sets a group back, and ahead of what is here", async () => {
-  const plane = new MemoryBackend({ clock: new FakeClock() });
+  const plane = new MemoryPlane({ clock: new FakeClock() });
   await plane.append("readings", storedEvents(1, 3));
   await plane.attach("readings", "a", 0);
   await readNow(plane, "a");
@@ -100,7 +100,7 @@ test("attach() sets a group back, and ahead of what is here", async () => {
 });
 
 test("append() skips what is there, and a hole starts the stream anew", async () => {
-  const plane = new MemoryBackend({ clock: new FakeClock() });
+  const plane = new MemoryPlane({ clock: new FakeClock() });
   await plane.attach("readings", "a", 0);
   await plane.append("readings", storedEvents(1, 3));
   await plane.append("readings", storedEvents(2, 3));
@@ -111,7 +111,7 @@ test("append() skips what is there, and a hole starts the stream anew", async ()
 });
 
 test("acknowledge() lets go of what every group has passed", async () => {
-  const plane = new MemoryBackend({ clock: new FakeClock() });
+  const plane = new MemoryPlane({ clock: new FakeClock() });
   await plane.attach("readings", "a", 0);
   await plane.attach("readings", "b", 0);
   await plane.append("readings", storedEvents(1, 10));
@@ -125,7 +125,7 @@ test("acknowledge() lets go of what every group has passed", async () => {
 });
 
 test("attach() lets go of what a group that was far behind has passed meanwhile", async () => {
-  const plane = new MemoryBackend({ clock: new FakeClock() });
+  const plane = new MemoryPlane({ clock: new FakeClock() });
   await plane.append("readings", storedEvents(1, 10));
   assert.equal(plane.held().events, 10);
   await plane.attach("readings", "a", 10);
@@ -135,7 +135,7 @@ test("attach() lets go of what a group that was far behind has passed meanwhile"
 });
 
 test("append() keeps the bound of events: the oldest leave, and who needed them is behind", async () => {
-  const plane = new MemoryBackend({ clock: new FakeClock(), eventsMax: 100 });
+  const plane = new MemoryPlane({ clock: new FakeClock(), eventsMax: 100 });
   await plane.attach("readings", "slow", 0);
   await plane.attach("other", "slow", 0);
   await plane.append("other", storedEvents(1, 30, { stream: "other" }));
@@ -152,7 +152,7 @@ test("append() keeps the bound of events: the oldest leave, and who needed them 
 
 test("append() keeps the bound of bytes, over all streams", async () => {
   const bytesMax = 1024 * 1024;
-  const plane = new MemoryBackend({ clock: new FakeClock(), bytesMax });
+  const plane = new MemoryPlane({ clock: new FakeClock(), bytesMax });
   const payload = new Uint8Array(10_000);
   for (let seq = 1; seq <= 300; seq++) {
     for (const stream of ["a", "b"]) {
@@ -164,7 +164,7 @@ test("append() keeps the bound of bytes, over all streams", async () => {
 });
 
 test("append() of one event that is larger than the bound keeps nothing, and says behind", async () => {
-  const plane = new MemoryBackend({ clock: new FakeClock(), bytesMax: 1000 });
+  const plane = new MemoryPlane({ clock: new FakeClock(), bytesMax: 1000 });
   await plane.attach("readings", "a", 0);
   await plane.append("readings", storedEvents(1, 1, { payload: new Uint8Array(2000) }));
   assert.deepEqual(plane.held(), { events: 0, bytes: 0 });
@@ -173,7 +173,7 @@ test("append() of one event that is larger than the bound keeps nothing, and say
 
 test("close() ends who waits and lets go of everything, twice", async () => {
   const clock = new FakeClock();
-  const plane = new MemoryBackend({ clock });
+  const plane = new MemoryPlane({ clock });
   await plane.attach("readings", "a", 0);
   const reading = plane.read("readings", "a", 10, 60_000, never);
   await plane.close();
