@@ -134,6 +134,26 @@ export const errorTable = {
     sentence: "A sink's far side refused an event for good",
     hint: "`holdfast dlq-inspect STREAM` shows the event and the far side's reason",
   },
+  STREAM_UNREACHABLE: {
+    kind: "transient",
+    sentence: "The server that keeps the streams does not answer, or cannot take anything now",
+    hint: "Check the URL, the network and the server (`valkey-cli ping`); it goes on by itself",
+  },
+  STREAM_DENIED: {
+    kind: "config",
+    sentence: "The server that keeps the streams does not let us in",
+    hint: "Check user name, password and the server's access rules (`ACL WHOAMI`)",
+  },
+  STREAM_FULL: {
+    kind: "transient",
+    sentence: "A topic holds as many entries as it may, and some group has not read the oldest",
+    hint: "`XINFO GROUPS TOPIC` shows which group is behind; start its workers, raise `maxLength`, or destroy the group",
+  },
+  STREAM_INVALID: {
+    kind: "config",
+    sentence: "A stream cannot be used as it was asked for",
+    hint: "The message names the option or the key, and what to do about it",
+  },
   ADMIN_UNREACHABLE: {
     kind: "transient",
     sentence: "The agent's admin API does not answer",

@@ -1,0 +1,256 @@
+/**
+ * The way to a Valkey or Redis server: one server, a unix socket, TLS, Sentinel or Cluster, by iovalkey, whose door
+ * this is. It is loaded when the first connection is opened (6 MiB).
+ *
+ * It reconnects by itself, with back-off and for ever. What is under way when a connection goes fails at once and what
+ * is asked meanwhile is refused: the callers try again, since only they know what a repetition means.
+ *
+ * Errors are told apart here: a server that is away, loads, has lost its master or has no memory is `transient`; one
+ * that does not let us in, or is not set up for what we ask, is for a person.
+ */
+import type { Cluster, Redis, RedisOptions } from "iovalkey";
+import { HoldfastError, messageOf } from "../core/errors.ts";
+import { readTlsClient, type TlsClientSettings } from "../core/tls.ts";
+import { append, join, move, name, prune, renew, settle, take, unname } from "./valkey-scripts.ts";
+import { deal } from "./valkey-deal.ts";
+
+export interface ValkeyOptions {
+  /**
+   * `valkey://`, `valkeys://` (TLS), `redis://`, `rediss://` or `unix://`, with user, password and database where needed;
+   * several, separated by commas, for a cluster or sentinels.
+   */
+  readonly url: string;
+  /** `cluster`: the URLs are nodes of a cluster; `sentinel:NAME`: they are sentinels, which know the master NAME. */
+  readonly mode?: "single" | "cluster" | `sentinel:${string}`;
+  readonly tls?: Partial<TlsClientSettings>;
+  /** In place of the URL's. */
+  readonly username?: string;
+  readonly password?: string;
+}
+
+const scripts = { append, join, take, renew, settle, move, deal, prune, name, unname };
+type ScriptName = keyof typeof scripts;
+export type Argument = string | number | Uint8Array;
+/** What the server answers: bytes, numbers, null, lists of those. */
+export type Reply = Buffer | number | null | readonly Reply[];
+
+/** A server that does not answer for so long is taken for gone, ms: well beyond the longest blocking read (5 s). */
+const answerMs = 15_000;
+/** The delay before a reconnection: doubled each time, from 50 ms to this, ms. */
+const reconnectMaxMs = 2_000;
+
+export class ValkeyConnection {
+  readonly #options: ValkeyOptions;
+  #client: Redis | Cluster | undefined;
+  #lastError = "no connection yet";
+
+  constructor(options: ValkeyOptions) {
+    this.#options = options;
+  }
+
+  /** The addresses, without user and password. */
+  get description(): string {
+    return this.#options.url
+      .split(",")
+      .map((each) => each.trim().replace(/^(\w+:\/\/)[^@/]*@/, "$1"))
+      .join(",");
+  }
+
+  /** @throws HoldfastError when there is no answer; it goes on trying meanwhile, unless it is closed */
+  async open(): Promise<void> {
+    const { Redis, Cluster } = await import("iovalkey");
+    const { nodes, common } = this.#settings();
+    const mode = this.#options.mode ?? "single";
+    const first = nodes[0] ?? {};
+    if (mode === "cluster") {
+      this.#client = new Cluster(nodes, {
+        lazyConnect: true,
+        enableOfflineQueue: false,
+        clusterRetryStrategy: retryDelayMs,
+        redisOptions: common,
+        slotsRefreshTimeout: 2_000,
+      });
+    } else if (mode.startsWith("sentinel:")) {
+      this.#client = new Redis({
+        ...common,
+        sentinels: nodes as { host: string; port: number }[],
+        name: mode.slice("sentinel:".length),
+        sentinelRetryStrategy: retryDelayMs,
+        lazyConnect: true,
+        enableOfflineQueue: false,
+        retryStrategy: retryDelayMs,
+      });
+    } else {
+      this.#client = new Redis({
+        ...common,
+        ...first,
+        lazyConnect: true,
+        enableOfflineQueue: false,
+        retryStrategy: retryDelayMs,
+      });
+    }
+    const client = this.#client;
+    client.on("error", (error: Error) => (this.#lastError = messageOf(error)));
+    for (const [name, lua] of Object.entries(scripts)) client.defineCommand(name, { lua });
+    await client.connect().catch((thrown: unknown) => {
+      throw this.#translate(thrown);
+    });
+  }
+
+  close(): void {
+    this.#client?.disconnect();
+    this.#client = undefined;
+  }
+
+  /** Ends what waits on this connection: it is made again for the next call. */
+  interrupt(): void {
+    this.#client?.disconnect(true);
+  }
+
+  async call(name: string, ...args: readonly Argument[]): Promise<Reply> {
+    try {
+      return (await this.#ready().callBuffer(name, ...(args as string[]))) as Reply;
+    } catch (thrown) {
+      throw this.#translate(thrown);
+    }
+  }
+
+  /** Two commands in one round trip, the second after the first. */
+  async pair(
+    first: readonly [string, ...Argument[]],
+    second: readonly [string, ...Argument[]],
+  ): Promise<readonly [Reply, Reply]> {
+    const [one, two] = await Promise.allSettled([this.call(...first), this.call(...second)]);
+    if (one.status === "rejected") throw one.reason;
+    if (two.status === "rejected") throw two.reason;
+    return [one.value, two.value];
+  }
+
+  async script(
+    name: ScriptName,
+    keys: readonly string[],
+    args: readonly Argument[],
+  ): Promise<Reply> {
+    try {
+      const run = this.#ready() as unknown as Record<
+        string,
+        (...args: unknown[]) => Promise<Reply>
+      >;
+      return (await run[`${name}Buffer`]?.(keys.length, ...keys, ...args.map(asBuffer))) as Reply;
+    } catch (thrown) {
+      throw this.#translate(thrown);
+    }
+  }
+
+  #ready(): Redis | Cluster {
+    if (this.#client === undefined) throw unreachable(this.description, "it is closed");
+    return this.#client;
+  }
+
+  #settings(): { nodes: RedisOptions[]; common: RedisOptions } {
+    const { url, tls, username, password } = this.#options;
+    const parsed = url.split(",").map((each) => parseUrl(each.trim()));
+    const first = parsed[0];
+    const user = username ?? first?.username;
+    const secret = password ?? first?.password;
+    const common: RedisOptions = {
+      ...(user !== undefined && { username: user }),
+      ...(secret !== undefined && { password: secret }),
+      ...(first?.db !== undefined && { db: first.db }),
+      ...((first?.isTls === true || tls !== undefined) && {
+        tls: readTlsClient({ verify: true, ...tls } as TlsClientSettings),
+      }),
+      // What was under way is not sent again behind the callers' backs.
+      autoResendUnfulfilledCommands: false,
+      maxRetriesPerRequest: 0,
+      commandTimeout: answerMs,
+      connectTimeout: 5_000,
+      keepAlive: 10_000,
+      // A demoted master answers READONLY: the next connection asks for the new one.
+      reconnectOnError: (error) => error.message.startsWith("READONLY"),
+    };
+    return { nodes: parsed.map(({ address }) => address), common };
+  }
+
+  #translate(thrown: unknown): HoldfastError {
+    if (thrown instanceof HoldfastError) return thrown;
+    const message = messageOf(thrown);
+    const at = this.description;
+    if (/^(NOAUTH|WRONGPASS|NOPERM|ERR AUTH|ERR invalid password)/.test(message)) {
+      return new HoldfastError("STREAM_DENIED", `Server ${at} does not let us in: ${message}`);
+    }
+    if (message.startsWith("CROSSSLOT") || message.includes("same slot")) {
+      const why = `Cluster ${at} keeps the topic's keys on different nodes: give topics that go together one hash tag, such as {readings}`;
+      return new HoldfastError("STREAM_INVALID", why, { cause: thrown });
+    }
+    if (message.startsWith("STREAMFULL"))
+      return new HoldfastError("STREAM_FULL", message.slice(11));
+    if (message.startsWith("WRONGTYPE")) {
+      const why = `A key on ${at} holds something else than a stream: ${message}`;
+      return new HoldfastError("STREAM_INVALID", why, { cause: thrown });
+    }
+    const isConnection = !/^[A-Z]+ /.test(message);
+    const why = isConnection ? `${message} (${this.#lastError})` : message;
+    return unreachable(at, why, thrown);
+  }
+}
+
+/** NOGROUP and UNBLOCKED: the topic or the group was deleted, perhaps with all else (FLUSHALL). */
+export function isGroupGone(thrown: unknown): boolean {
+  return thrown instanceof HoldfastError && /\b(NOGROUP|UNBLOCKED)\b/.test(thrown.message);
+}
+
+function unreachable(at: string, why: string, cause?: unknown): HoldfastError {
+  return new HoldfastError("STREAM_UNREACHABLE", `Server ${at} does not answer: ${why}`, { cause });
+}
+
+/** The client writes Buffers as they are, and what else is an array of bytes as its text. */
+function asBuffer(value: Argument): string | number | Buffer {
+  if (!(value instanceof Uint8Array) || Buffer.isBuffer(value)) return value;
+  return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+}
+
+function retryDelayMs(times: number): number {
+  return Math.min(reconnectMaxMs, 50 * 2 ** Math.min(times - 1, 10));
+}
+
+interface ParsedUrl {
+  readonly address: RedisOptions;
+  readonly isTls: boolean;
+  readonly username?: string;
+  readonly password?: string;
+  readonly db?: number;
+}
+
+function parseUrl(text: string): ParsedUrl {
+  const bare = text.startsWith("/") ? `unix://${text}` : text;
+  let url: URL;
+  try {
+    url = new URL(bare.includes("://") ? bare : `valkey://${bare}`);
+  } catch (cause) {
+    throw invalidUrl("it is no URL", cause);
+  }
+  const kinds = ["valkey:", "valkeys:", "redis:", "rediss:", "unix:"];
+  if (!kinds.includes(url.protocol))
+    throw invalidUrl(`${url.protocol} is none of ${kinds.join(" ")}`);
+  const isUnix = url.protocol === "unix:";
+  const db = isUnix ? url.searchParams.get("db") : url.pathname.slice(1) || null;
+  if (db !== null && !/^\d+$/.test(db)) throw invalidUrl(`database ${db} is no number`);
+  const path = decodeURIComponent(url.pathname);
+  return {
+    address: isUnix
+      ? { path }
+      : {
+          host: url.hostname.replace(/^\[|\]$/g, "") || "localhost",
+          port: Number(url.port || 6379),
+        },
+    isTls: url.protocol === "valkeys:" || url.protocol === "rediss:",
+    ...(url.username !== "" && { username: decodeURIComponent(url.username) }),
+    ...(url.password !== "" && { password: decodeURIComponent(url.password) }),
+    ...(db !== null && { db: Number(db) }),
+  };
+}
+
+function invalidUrl(why: string, cause?: unknown): HoldfastError {
+  return new HoldfastError("STREAM_INVALID", `Cannot use the server's URL: ${why}`, { cause });
+}

@@ -1,0 +1,321 @@
+/**
+ * One worker's place in a consumer group of a Valkey or Redis server.
+ *
+ * Blocking reads have a connection of their own, so that nothing else waits behind them; with each the group's
+ * incarnation is asked for in the same round trip. A group that is gone (deleted, FLUSHALL, a server that came back
+ * empty) is made again, which begins a new incarnation.
+ */
+import type { Clock } from "../core/clock.ts";
+import { HoldfastError } from "../core/errors.ts";
+import type { GroupProgress } from "../state/state.ts";
+import type * as contract from "./backend.ts";
+import { MemberName } from "./member-name.ts";
+import { settleArguments } from "./valkey-settle.ts";
+import {
+  isGroupGone,
+  type Argument,
+  type Reply,
+  type ValkeyConnection,
+} from "./valkey-connection.ts";
+import { deliveriesOf, infoOf } from "./valkey-replies.ts";
+import { incarnationKey, membersKey, stateKey } from "./valkey-keys.ts";
+import { retryKey } from "./wire-pspf.ts";
+
+/** The longest that one blocking read lasts, ms: a connection that is dead is noticed soon after. */
+const blockMaxMs = 5_000;
+/** On a cluster a blocked read cannot be ended from elsewhere: it is kept short instead. */
+const clusterBlockMaxMs = 500;
+/** With `keyField`: entries that may be pending for one member before dealing stops. */
+export const heldMax = 5_000;
+
+export interface MemberParts {
+  readonly clock: Clock;
+  readonly main: ValkeyConnection;
+  readonly blocking: ValkeyConnection;
+  readonly membership: contract.Membership;
+  readonly isCluster: boolean;
+  /** Tells members of one process apart. */
+  readonly instance: string;
+}
+
+export class ValkeyMember implements contract.Member {
+  readonly #parts: MemberParts;
+  readonly #name: MemberName;
+  readonly #retries: string;
+  #consumer = "";
+  #incarnation = "";
+  #generation = "";
+  /** With `keyField`: the last own entry seen, and the last that the group was given. */
+  #last = "";
+  #dealt = "";
+  #isLeft = false;
+
+  constructor(parts: MemberParts) {
+    this.#parts = parts;
+    const { topic, group, leaseMs } = parts.membership;
+    this.#retries = retryKey(group, topic);
+    const { main: connection, clock, instance } = parts;
+    this.#name = new MemberName({ connection, clock, topic, group, leaseMs, instance });
+  }
+
+  get consumer(): string {
+    return this.#consumer;
+  }
+
+  get incarnation(): string {
+    return this.#incarnation;
+  }
+
+  async join(): Promise<void> {
+    this.#consumer = await this.#name.take(this.#parts.membership.consumer);
+    await this.#join();
+  }
+
+  async recover(after: string, max: number): Promise<contract.Batch> {
+    return this.#take([0, max, this.#consumer, after]);
+  }
+
+  async reclaim(idleMs: number, max: number): Promise<contract.Batch> {
+    return this.#take([Math.ceil(idleMs), max, "", ""]);
+  }
+
+  async read(max: number, waitMs: number, signal: AbortSignal): Promise<contract.Batch> {
+    if (signal.aborted) return this.#nothing();
+    try {
+      return this.#parts.membership.keyField === undefined
+        ? await this.#readShared(max, waitMs, signal)
+        : await this.#readDealt(max, waitMs, signal);
+    } catch (thrown) {
+      if (!isGroupGone(thrown)) throw thrown;
+      await this.#join();
+      return this.#nothing();
+    }
+  }
+
+  async renew(ids: readonly string[]): Promise<readonly string[]> {
+    const { main, membership } = this.#parts;
+    if (!(await this.#name.renew())) {
+      const why = `Member name ${this.#consumer} was taken by another process: this one did not renew it in time`;
+      throw new HoldfastError("STREAM_UNREACHABLE", why);
+    }
+    const keys = [membership.topic];
+    if (membership.keyField !== undefined) keys.push(this.#members());
+    const lost: string[] = [];
+    for (let at = 0; at < Math.max(1, ids.length); at += 1_000) {
+      const slice = ids.slice(at, at + 1_000);
+      const args = [membership.group, this.#consumer, membership.leaseMs, ...slice];
+      lost.push(
+        ...((await this.#ifGone(main.script("renew", keys, args), [])) as Buffer[]).map(String),
+      );
+    }
+    return lost;
+  }
+
+  async settle(settlement: contract.Settlement): Promise<contract.SettleResult> {
+    const { topic, group } = this.#parts.membership;
+    const { keys, args } = settleArguments(settlement, {
+      topic,
+      group,
+      consumer: this.#consumer,
+      retries: this.#retries,
+      nowMs: this.#parts.clock.wallMs(),
+    });
+    const reply = await this.#ifGone(this.#parts.main.script("settle", keys, args), [0, []]);
+    const [code, lost] = reply as [number, Buffer[]];
+    return { result: code === 1 ? "settled" : "refused", lost: lost.map(String) };
+  }
+
+  async readState(_space: string, key: string): Promise<Uint8Array | null> {
+    const { topic, group } = this.#parts.membership;
+    const found = (await this.#parts.main.call(
+      "HGET",
+      stateKey(group, topic),
+      key,
+    )) as Buffer | null;
+    if (found === null) return null;
+    const colon = found.indexOf(0x3a);
+    const ends = Number(found.subarray(0, colon).toString());
+    return ends > 0 && ends <= this.#parts.clock.wallMs() ? null : found.subarray(colon + 1);
+  }
+
+  async progress(max: number): Promise<GroupProgress | null> {
+    const { main, membership } = this.#parts;
+    const { topic, group } = membership;
+    // In this order: what is handed out in between lies beyond, what is acknowledged in between is dealt with.
+    const info = await this.#group();
+    if (info === null) return null;
+    const pending = (await this.#ifGone(
+      main.call("XPENDING", topic, group, "-", "+", max + 1),
+      [],
+    )) as [Buffer][];
+    if (pending.length > max) return null;
+    return {
+      lastDelivered: String(info["last-delivered-id"]),
+      pending: pending.map(([id]) => String(id)),
+    };
+  }
+
+  async prune(deadMs: number): Promise<void> {
+    const { main, membership } = this.#parts;
+    const args = [membership.group, this.#consumer, deadMs];
+    await this.#ifGone(main.script("prune", [membership.topic], args), 0);
+  }
+
+  async lag(): Promise<{ waiting: number | null; pending: number }> {
+    const info = await this.#group();
+    // Redis 7 and Valkey tell it, unless entries were deleted amid.
+    const lag = info?.["lag"];
+    return {
+      waiting: typeof lag === "number" ? lag : null,
+      pending: Number(info?.["pending"] ?? 0),
+    };
+  }
+
+  async leave(): Promise<void> {
+    if (this.#isLeft) return;
+    this.#isLeft = true;
+    try {
+      if (this.#consumer !== "" && this.#parts.membership.keyField !== undefined) {
+        await this.#ifGone(this.#deal(0, "leave"), null);
+      }
+      await this.#name.release();
+    } finally {
+      this.#parts.blocking.close();
+    }
+  }
+
+  async #join(): Promise<void> {
+    const { main, membership } = this.#parts;
+    const { topic, group, from } = membership;
+    const keys = [topic, incarnationKey(group, topic)];
+    const reply = await main.script("join", keys, [group, startOf(from), crypto.randomUUID()]);
+    this.#incarnation = String(reply);
+    this.#last = "";
+    this.#generation = "";
+  }
+
+  async #readShared(max: number, waitMs: number, signal: AbortSignal): Promise<contract.Batch> {
+    const { topic, group } = this.#parts.membership;
+    const key = incarnationKey(group, topic);
+    const block = waitMs >= 1 ? ["BLOCK", this.#blockMs(waitMs)] : [];
+    const read = ["GROUP", group, this.#consumer, "COUNT", max, ...block, "STREAMS", topic, ">"];
+    const [found, incarnation] = await this.#unblockable(signal, () =>
+      this.#parts.blocking.pair(["XREADGROUP", ...read], ["GET", key]),
+    );
+    if (incarnation !== null) this.#incarnation = String(incarnation);
+    const entries = (found as [Buffer, [Buffer, Buffer[]][]][] | null)?.[0]?.[1] ?? [];
+    const deliveries = entries.map(([id, fields]) => ({
+      id: String(id),
+      fields,
+      deliveries: 1,
+      failures: 0,
+    }));
+    return { incarnation: this.#incarnation, deliveries, dealtAnew: false };
+  }
+
+  async #readDealt(max: number, waitMs: number, signal: AbortSignal): Promise<contract.Batch> {
+    const batch = await this.#dealOut(max);
+    if (batch.deliveries.length > 0 || batch.dealtAnew || waitMs < 1 || signal.aborted)
+      return batch;
+    const { blocking, membership, clock } = this.#parts;
+    if (this.#dealt === "") {
+      // Some member has as much as it may: nothing is read until it has caught up.
+      await clock.sleep(Math.min(waitMs, 50), signal).catch(() => undefined);
+    } else {
+      const read = ["COUNT", 1, "BLOCK", this.#blockMs(waitMs), "STREAMS", membership.topic];
+      await this.#unblockable(signal, () => blocking.call("XREAD", ...read, this.#dealt));
+    }
+    return signal.aborted ? batch : this.#dealOut(max);
+  }
+
+  async #dealOut(max: number): Promise<contract.Batch> {
+    const reply = (await this.#deal(max, "")) as [Buffer, Buffer, Buffer, Buffer, Reply[]];
+    const [incarnation, generation, last, full, rows] = reply;
+    const dealtAnew = this.#generation !== String(generation);
+    this.#incarnation = String(incarnation);
+    this.#generation = String(generation);
+    this.#dealt = String(full) === "1" ? "" : String(last);
+    const deliveries = deliveriesOf(rows);
+    this.#last = deliveries.at(-1)?.id ?? (dealtAnew ? "" : this.#last);
+    return { incarnation: this.#incarnation, deliveries, dealtAnew };
+  }
+
+  #deal(max: number, leave: "" | "leave"): Promise<Reply> {
+    const { main, membership } = this.#parts;
+    const { topic, group, keyField = "", leaseMs } = membership;
+    const keys = [topic, this.#retries, this.#members(), incarnationKey(group, topic)];
+    const known = [this.#last, heldMax, this.#generation, leave];
+    return main.script("deal", keys, [group, this.#consumer, max, keyField, leaseMs, ...known]);
+  }
+
+  async #take(args: readonly Argument[]): Promise<contract.Batch> {
+    const { main, membership } = this.#parts;
+    const keys = [membership.topic, this.#retries];
+    const taken = main.script("take", keys, [membership.group, this.#consumer, ...args]);
+    const rows = (await this.#ifGone(taken, [])) as Reply[];
+    const deliveries = deliveriesOf(rows);
+    return { incarnation: this.#incarnation, deliveries, dealtAnew: false };
+  }
+
+  /** A read that ends without an answer when the signal comes, and takes nothing then. */
+  async #unblockable<T>(signal: AbortSignal, read: () => Promise<T>): Promise<T> {
+    const { blocking, main, isCluster } = this.#parts;
+    if (isCluster) return read();
+    const identity = blocking.call("CLIENT", "ID");
+    identity.catch(() => undefined);
+    const reading = read();
+    const unblock = (): void => {
+      void identity.then((id) => main.call("CLIENT", "UNBLOCK", Number(id))).catch(() => undefined);
+    };
+    signal.addEventListener("abort", unblock, { once: true });
+    try {
+      return await reading;
+    } finally {
+      signal.removeEventListener("abort", unblock);
+    }
+  }
+
+  async #group(): Promise<Record<string, Reply> | null> {
+    const { main, membership } = this.#parts;
+    const groups = (await this.#ifGone(
+      main.call("XINFO", "GROUPS", membership.topic),
+      [],
+    )) as Reply[];
+    const all = groups.map(infoOf);
+    return all.find((info) => String(info["name"]) === membership.group) ?? null;
+  }
+
+  /** What a group that is gone answers; it is made again by the next read. */
+  async #ifGone(asked: Promise<Reply>, otherwise: Reply): Promise<Reply> {
+    try {
+      return await asked;
+    } catch (thrown) {
+      if (isGroupGone(thrown) || isKeyGone(thrown)) return otherwise;
+      throw thrown;
+    }
+  }
+
+  #nothing(): contract.Batch {
+    return { incarnation: this.#incarnation, deliveries: [], dealtAnew: false };
+  }
+
+  #blockMs(waitMs: number): number {
+    const most = this.#parts.isCluster ? clusterBlockMaxMs : blockMaxMs;
+    return Math.max(1, Math.min(most, Math.ceil(waitMs)));
+  }
+
+  #members(): string {
+    return membersKey(this.#parts.membership.group, this.#parts.membership.topic);
+  }
+}
+
+function isKeyGone(thrown: unknown): boolean {
+  return thrown instanceof HoldfastError && thrown.message.includes("no such key");
+}
+
+/** The ID behind which a new group begins. */
+function startOf(from: contract.Membership["from"]): string {
+  if (from === "start") return "0";
+  if (from === "now") return "$";
+  return from < 1 ? "0" : `${Math.floor(from) - 1}-18446744073709551615`;
+}

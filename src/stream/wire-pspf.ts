@@ -1,0 +1,3 @@
+export function retryKey(group: string, topic: string): string {
+  return `pspf:retries:${group}:${topic}`;
+}

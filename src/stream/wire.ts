@@ -1,0 +1,1 @@
+export type Fields = readonly Uint8Array[];
