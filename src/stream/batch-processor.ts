@@ -25,7 +25,7 @@ import {
 } from "../core/event.ts";
 import type { Event, Handler, HandlerContext, Step } from "../processor/processor.ts";
 import type { StateStore, StateWrite } from "../state/state.ts";
-import { BatchEffects, type Emit, type EventEffects } from "./effects.ts";
+import { BatchEffects, type EventEffects } from "./effects.ts";
 
 export interface BatchProcessorParts {
   /** The processor's: also the space of its state. */
@@ -56,6 +56,11 @@ export type Derive = (
   options: EmitOptions,
   original?: Uint8Array,
 ) => NewEvent;
+
+export interface Emit {
+  readonly stream: string;
+  readonly event: NewEvent;
+}
 
 export interface BatchItem {
   readonly event: StoredEvent;
@@ -90,7 +95,8 @@ export class BatchProcessor {
   }
 
   async run(items: readonly BatchItem[], gate: Gate, stop: AbortSignal): Promise<BatchOutcome> {
-    const effects = new BatchEffects(this.#parts.state, this.#parts.name);
+    const { name, state } = this.#parts;
+    const effects = new BatchEffects<Emit>((key) => state.get(name, key));
     const succeeded: number[] = [];
     const failures: { index: number; error: HoldfastError }[] = [];
     const ending = new AbortController();
@@ -122,12 +128,12 @@ export class BatchProcessor {
       timer.cancel();
       stop.removeEventListener("abort", onStop);
     }
-    return { settled, emits: effects.emits, state: effects.state(), succeeded, failures };
+    return { settled, emits: effects.emits, state: writesOf(effects, name), succeeded, failures };
   }
 
   async #runOne(
     item: BatchItem,
-    batch: BatchEffects,
+    batch: BatchEffects<Emit>,
     signal: AbortSignal,
   ): Promise<HoldfastError | null> {
     const effects = batch.begin();
@@ -164,19 +170,19 @@ export class BatchProcessor {
   }
 
   /** No handler: what the steps left goes on. What was not changed keeps its sender's bytes. */
-  #pass(event: Event, effects: EventEffects, unchanged: StoredEvent | undefined): void {
+  #pass(event: Event, effects: EventEffects<Emit>, unchanged: StoredEvent | undefined): void {
     const { to, formatOf, derive } = this.#parts;
     if (to === undefined) return;
     const isSame = unchanged !== undefined && formatOf(to) === formatOf(unchanged.stream);
     const original = isSame ? unchanged.payload : undefined;
-    effects.emitted(to, derive(to, event.payload, event, {}, original));
+    emitTo(effects, to, derive(to, event.payload, event, {}, original));
   }
 
   async #handle(
     handler: Handler,
     event: Event,
     attempt: number,
-    effects: EventEffects,
+    effects: EventEffects<Emit>,
     signal: AbortSignal,
   ): Promise<void> {
     const result = handler(event, this.#contextOf(event, attempt, effects, signal));
@@ -184,14 +190,14 @@ export class BatchProcessor {
     const { to, derive } = this.#parts;
     if (to === undefined || output === undefined || output === null) return;
     for (const payload of Array.isArray(output) ? (output as unknown[]) : [output]) {
-      effects.emitted(to, derive(to, payload, event, {}));
+      emitTo(effects, to, derive(to, payload, event, {}));
     }
   }
 
   #contextOf(
     event: Event,
     attempt: number,
-    effects: EventEffects,
+    effects: EventEffects<Emit>,
     signal: AbortSignal,
   ): HandlerContext {
     const { derive, log } = this.#parts;
@@ -216,7 +222,7 @@ export class BatchProcessor {
         delete: (key) => ifOpen(() => effects.delete(key)),
       },
       emit: (stream, payload, options = {}) =>
-        ifOpen(() => effects.emitted(stream, derive(stream, payload, event, options))),
+        ifOpen(() => emitTo(effects, stream, derive(stream, payload, event, options))),
       log,
       attempt,
       signal,
@@ -231,6 +237,14 @@ export class BatchProcessor {
     if (thrown instanceof HoldfastError) return thrown;
     return new HoldfastError("HANDLER_FAILED", messageOf(thrown), { cause: thrown });
   }
+}
+
+function emitTo(effects: EventEffects<Emit>, stream: string, event: NewEvent): void {
+  effects.emitted({ stream, event }, event.payload.length);
+}
+
+function writesOf(effects: BatchEffects<Emit>, space: string): StateWrite[] {
+  return effects.writes().map(({ key, value }) => ({ space, key, value }));
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

@@ -2,14 +2,14 @@
  * What a batch has done so far and nobody has made durable yet.
  *
  * Two layers over the committed state: the batch's own writes, and above them those of the event that is being
- * run. An event that ends well merges its layer into the batch's; one that fails leaves nothing.
+ * run. An event that ends well merges its layer into the batch's; one that fails leaves nothing. Where events of one
+ * batch run beside each other, one that read what another has changed since is told so (`keep`) and runs again.
  *
  * Bounds: an event may emit `emitsMax` events and `emitBytesMax` bytes, kept in `emitted`; the batch ends early
  * once it is past `batchBytesMax`, so that a unit of work stays what memory and one transaction can hold.
  */
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import type { NewEvent } from "../core/event.ts";
-import { stateBytesMax, stateKeyMax, type StateStore, type StateWrite } from "../state/state.ts";
+import { stateBytesMax, stateKeyMax } from "../state/state.ts";
 
 /** The most events that one event may become: a handler that goes past this loops. */
 export const emitsMax = 10_000;
@@ -18,54 +18,74 @@ export const emitBytesMax = 8 * 1024 * 1024;
 /** Past this the batch ends early and the rest of it is the next one, bytes. */
 const batchBytesMax = 4 * 1024 * 1024;
 
-export interface Emit {
-  readonly stream: string;
-  readonly event: NewEvent;
+type ReadState = (key: string) => Promise<Uint8Array | null>;
+
+/** A value to be, null: none; with an end (ms since 1970) where it has one. */
+export interface Write {
+  readonly value: Uint8Array | null;
+  readonly expiresAt?: number;
 }
 
-export class BatchEffects {
-  readonly emits: Emit[] = [];
-  readonly #store: StateStore;
-  readonly #space: string;
-  readonly #writes = new Map<string, Uint8Array | null>();
-  /** What the store told during this batch; nobody else writes into the space meanwhile. */
+/** `E` is whatever the loop makes of an emitted event. */
+export class BatchEffects<E> {
+  readonly emits: E[] = [];
+  readonly #readCommitted: ReadState;
+  readonly #writes = new Map<string, Write>();
+  /** How often the batch has written a key, for those that run beside each other. */
+  readonly #versions = new Map<string, number>();
+  /** What the store told during this batch. */
   readonly #reads = new Map<string, Uint8Array | null>();
   #bytes = 0;
 
-  constructor(store: StateStore, space: string) {
-    this.#store = store;
-    this.#space = space;
+  constructor(readCommitted: ReadState) {
+    this.#readCommitted = readCommitted;
   }
 
   get isFull(): boolean {
     return this.#bytes >= batchBytesMax;
   }
 
-  state(): StateWrite[] {
-    return [...this.#writes].map(([key, value]) => ({ space: this.#space, key, value }));
+  writes(): { key: string; value: Uint8Array | null; expiresAt?: number }[] {
+    return [...this.#writes].map(([key, write]) => ({ key, ...write }));
+  }
+
+  /** What the batch read of the committed state, and what it must still be when the batch is committed. */
+  reads(): { key: string; value: Uint8Array | null }[] {
+    return [...this.#reads].map(([key, value]) => ({ key, value }));
   }
 
   /** The layer of the next event. */
-  begin(): EventEffects {
-    return new EventEffects((key) => this.#read(key));
+  begin(): EventEffects<E> {
+    return new EventEffects<E>(
+      (key) => this.#read(key),
+      (key) => this.#versions.get(key) ?? 0,
+    );
   }
 
-  /** The event ended well: what it did is the batch's. */
-  keep(effects: EventEffects): void {
+  /** The event ended well: what it did is the batch's. False: what it had read has changed meanwhile. */
+  keep(effects: EventEffects<E>): boolean {
+    for (const [key, version] of effects.seen) {
+      if ((this.#versions.get(key) ?? 0) !== version) return false;
+    }
     for (const emit of effects.emits) this.emits.push(emit);
-    for (const [key, value] of effects.writes) {
-      this.#writes.set(key, value);
-      this.#bytes += value?.length ?? 0;
+    for (const [key, write] of effects.writes) {
+      this.#writes.set(key, write);
+      this.#versions.set(key, (this.#versions.get(key) ?? 0) + 1);
+      this.#bytes += write.value?.length ?? 0;
     }
     this.#bytes += effects.bytes;
+    return true;
   }
 
   async #read(key: string): Promise<Uint8Array | null> {
     const written = this.#writes.get(key);
-    if (written !== undefined) return written;
+    if (written !== undefined) return written.value;
     const known = this.#reads.get(key);
     if (known !== undefined) return known;
-    const found = await this.#store.get(this.#space, key);
+    const found = await this.#readCommitted(key);
+    // Whoever asked at the same time has perhaps been told already: a batch sees one value.
+    const first = this.#reads.get(key);
+    if (first !== undefined) return first;
     this.#reads.set(key, found);
     this.#bytes += found?.length ?? 0;
     return found;
@@ -73,44 +93,52 @@ export class BatchEffects {
 }
 
 /** What one event has done. Once closed it takes nothing more: a handler that runs on has no effects. */
-export class EventEffects {
-  readonly emits: Emit[] = [];
-  readonly writes = new Map<string, Uint8Array | null>();
+export class EventEffects<E> {
+  readonly emits: E[] = [];
+  readonly writes = new Map<string, Write>();
+  /** Keys that were read, with the batch's version of each at that time. */
+  readonly seen = new Map<string, number>();
   bytes = 0;
   isClosed = false;
-  readonly #readBelow: (key: string) => Promise<Uint8Array | null>;
+  readonly #readBelow: ReadState;
+  readonly #versionBelow: (key: string) => number;
 
-  constructor(readBelow: (key: string) => Promise<Uint8Array | null>) {
+  constructor(readBelow: ReadState, versionBelow: (key: string) => number) {
     this.#readBelow = readBelow;
+    this.#versionBelow = versionBelow;
   }
 
-  /** @throws HoldfastError HANDLER_FAILED when the event would become more than one event may */
-  emitted(stream: string, event: NewEvent): void {
+  /**
+   * `bytes`: the payload's.
+   * @throws HoldfastError HANDLER_FAILED when the event would become more than one event may
+   */
+  emitted(emit: E, bytes: number): void {
     if (this.emits.length >= emitsMax) {
       throw refused(`One event emitted more than ${emitsMax} events`);
     }
-    this.bytes += event.payload.length;
+    this.bytes += bytes;
     if (this.bytes > emitBytesMax) {
       throw refused(`One event emitted more than ${emitBytesMax} bytes`);
     }
-    this.emits.push({ stream, event });
+    this.emits.push(emit);
   }
 
   async get(key: string): Promise<unknown> {
     const own = this.writes.get(checkedKey(key));
-    const bytes = own === undefined ? await this.#readBelow(key) : own;
+    if (own === undefined && !this.seen.has(key)) this.seen.set(key, this.#versionBelow(key));
+    const bytes = own === undefined ? await this.#readBelow(key) : own.value;
     return bytes === null ? undefined : (JSON.parse(Buffer.from(bytes).toString()) as unknown);
   }
 
-  put(key: string, value: unknown): void {
-    this.writes.set(checkedKey(key), encodeState(key, value));
+  put(key: string, value: unknown, expiresAt?: number): void {
+    const write = { value: encodeState(key, value), ...(expiresAt !== undefined && { expiresAt }) };
+    this.writes.set(checkedKey(key), write);
   }
 
   delete(key: string): void {
-    this.writes.set(checkedKey(key), null);
+    this.writes.set(checkedKey(key), { value: null });
   }
 }
-
 function checkedKey(key: string): string {
   if (key !== "" && key.length <= stateKeyMax) return key;
   throw refused(`A state key must be text of 1 to ${stateKeyMax} characters: ${key.slice(0, 80)}`);
