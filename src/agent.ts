@@ -6,6 +6,7 @@
  * journal commits what is left and closes. What is cut off there is not lost: every cursor stands where it was
  * confirmed.
  */
+import { systemRandom } from "./core/random.ts";
 import { dirname, resolve } from "node:path";
 import type { Config } from "./config/config.ts";
 import { stateFolder } from "./config/built-in.ts";
@@ -96,7 +97,7 @@ async function assemble(
       version: setup.version,
       device: () => journal?.identity().device ?? device,
       clockWaitMs: config.clock.wait,
-      random: Math.random,
+      random: systemRandom,
     }),
   );
   const { context, clock, health, metrics, log } = surroundings;

@@ -2,8 +2,25 @@
 import type { Event, Handler, HandlerContext } from "./processor/processor.ts";
 
 export type { Event, Handler, HandlerContext };
+export type { Log, LogFields } from "./core/context.ts";
 export type { Headers, StoredEvent } from "./core/event.ts";
-export { HoldfastError } from "./core/errors.ts";
+export { HoldfastError, type ErrorCode } from "./core/errors.ts";
+export { MemoryStore } from "./state/memory.ts";
+export { SqliteStore } from "./state/sqlite.ts";
+export type { WorkerStore } from "./state/state.ts";
+export type { StreamBackend } from "./stream/backend.ts";
+export type { DeadLetters, ListedDeadLetter } from "./stream/dead-letters.ts";
+export type { Schema } from "./stream/event-schema.ts";
+export { MemoryBackend } from "./stream/memory.ts";
+export { Stream, type StreamHealth, type StreamOptions } from "./stream/stream.ts";
+export type { SubscribeOptions } from "./stream/subscription.ts";
+export { ValkeyBackend } from "./stream/valkey.ts";
+export type {
+  BatchHandler,
+  EventHandler,
+  StreamContext,
+  StreamEvent,
+} from "./stream/worker-handler.ts";
 
 /**
  * Types a handler module's default export; it gives the function back as it is. `P` is the payload's type, which

@@ -4,7 +4,7 @@ import { openAgent } from "../agent.ts";
 import { builtInConfig } from "../config/built-in.ts";
 import { formatProblem, loadConfig, type LoadResult } from "../config/load.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import { onStopSignals } from "../host/signals.ts";
+import { onStopSignals } from "../core/signals.ts";
 import { programVersion } from "../host/program.ts";
 import type { Command, Io } from "./command.ts";
 

@@ -154,6 +154,17 @@ export const errorTable = {
     sentence: "A stream cannot be used as it was asked for",
     hint: "The message names the option or the key, and what to do about it",
   },
+  STATE_UNAVAILABLE: {
+    kind: "transient",
+    sentence: "The file that keeps a group's state cannot be read or written now",
+    hint: "Check the disk (`df`, `dmesg`) and the folder's owner; it is tried again",
+  },
+  STATE_FOREIGN: {
+    kind: "config",
+    sentence:
+      "The file that should keep a group's state is damaged, from a newer version, or another program's; it was not touched",
+    hint: "Name another path, or move the file away: positions and state begin anew then",
+  },
   ADMIN_UNREACHABLE: {
     kind: "transient",
     sentence: "The agent's admin API does not answer",

@@ -1,8 +1,8 @@
 /** The line to the worker thread: questions and their answers, and what happens when the thread ends. */
-import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import type { Clock } from "../core/clock.ts";
 import { HoldfastError, type ErrorCode } from "../core/errors.ts";
+import { guardThreads } from "../core/threads.ts";
 import type {
   Moment,
   News,
@@ -40,10 +40,7 @@ export class Channel {
   ) {
     this.#clock = clock;
     this.#onFatal = onFatal;
-    // Node 24's V8 frees compiled wrappers of WebAssembly imports that a second thread still uses, and corrupts the
-    // heap: 10 of 200 processes died that ran our TypeScript, which each thread strips with a WebAssembly module
-    // (nodejs/node#64500); 0 of 340 with wrappers that are never compiled. It costs the calls into WebAssembly only.
-    setFlagsFromString("--wasm-wrapper-tiering-budget=1000000000");
+    guardThreads();
     this.#worker = new Worker(new URL("./worker.ts", import.meta.url), {
       // The thread's name in `top -H` and `/proc/PID/task/*/comm`.
       name: "journal",

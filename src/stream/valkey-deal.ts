@@ -13,6 +13,7 @@
  * Bounds: 64 slots; a member is dealt entries until `heldMax` are pending for it, then nobody is (a member that
  * stands still holds its group up, visibly: `lag`); a move looks at 10,000 pending entries of each former owner.
  */
+import { compactKeyField, compactMark } from "./wire-compact.ts";
 import { common } from "./valkey-scripts.ts";
 
 /**
@@ -58,7 +59,8 @@ local function slotOf(value)
   return tonumber(string.sub(redis.sha1hex(value), 1, 2), 16) % 64
 end
 local function keyOf(id, values)
-  for i = 1, #values, 2 do if values[i] == field then return values[i + 1] end end
+  local name = values[1] == '${compactMark}' and '${compactKeyField}' or field
+  for i = 1, #values, 2 do if values[i] == name then return values[i + 1] end end
   return id
 end
 local function poorest()

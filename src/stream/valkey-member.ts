@@ -19,7 +19,7 @@ import {
 } from "./valkey-connection.ts";
 import { deliveriesOf, infoOf } from "./valkey-replies.ts";
 import { incarnationKey, membersKey, stateKey } from "./valkey-keys.ts";
-import { retryKey } from "./wire-pspf.ts";
+import { retryKey } from "./topic-names.ts";
 
 /** The longest that one blocking read lasts, ms: a connection that is dead is noticed soon after. */
 const blockMaxMs = 5_000;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { EventEmitter } from "node:events";
 import { test } from "node:test";
-import { onStopSignals } from "../../src/host/signals.ts";
+import { onStopSignals } from "../../src/core/signals.ts";
 
 test("onStopSignals() asks to stop once, and ends the process at the second signal", () => {
   const target = new EventEmitter();
