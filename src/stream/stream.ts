@@ -16,6 +16,7 @@
  */
 import { join } from "node:path";
 import { homedir } from "node:os";
+import { backoffDelayMs } from "../core/backoff.ts";
 import { systemClock, type Clock } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
 import { environment } from "../core/environment.ts";
@@ -80,6 +81,8 @@ const graceMs = 10_000;
 /** How long the server may take to answer before memory takes its place, ms. */
 const fallbackMs = 3_000;
 
+const openPace = { baseMs: 100, maxMs: 5_000 };
+
 interface Declared {
   readonly options: SubscribeOptions;
   readonly handling: Handling<never>;
@@ -93,6 +96,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
   readonly #queues = new Map<string, AppendQueue>();
   readonly #outboxes: OutboxFlush[] = [];
   readonly #stores = new Map<string, WorkerStore>();
+  readonly #stopping = new AbortController();
   #backend: Promise<StreamBackend> | undefined;
   #subscriptions: Subscription[] = [];
   #started: Promise<void> | undefined;
@@ -159,7 +163,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
     const asked = new Promise<void>((resolve) => (stopping = resolve));
     using _signals = onStopSignals(() => stopping());
     try {
-      await this.start();
+      await Promise.race([asked, this.start()]);
       const ended = Promise.all(this.#subscriptions.map(({ worker }) => worker.ended()));
       await Promise.race([asked, ended]);
     } finally {
@@ -253,6 +257,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
+    this.#stopping.abort();
     await this.#started?.catch(() => undefined);
     await Promise.all(this.#subscriptions.map(({ worker }) => worker.stop(graceMs)));
     await Promise.all([...this.#queues.values()].map((queue) => queue.drained()));
@@ -299,10 +304,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
 
   async #openBackend(): Promise<StreamBackend> {
     const { backend } = this.#options;
-    if (backend !== undefined) {
-      await backend.open();
-      return backend;
-    }
+    if (backend !== undefined) return this.#openGiven(backend);
     const url = environment("VALKEY_URL") ?? "valkey://localhost:6379";
     const server = new ValkeyBackend({ url, clock: this.#clock });
     try {
@@ -315,6 +317,22 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
         `Events of ${this.#options.topic} are kept in memory and end with this process: ${messageOf(thrown)}`,
       );
       return new MemoryBackend({ clock: this.#clock });
+    }
+  }
+
+  /** A server that is not there yet is waited for: it may be starting as well. */
+  async #openGiven(backend: StreamBackend): Promise<StreamBackend> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await backend.open();
+        return backend;
+      } catch (thrown) {
+        const isTransient = thrown instanceof HoldfastError && thrown.kind === "transient";
+        if (!isTransient || this.#stopping.signal.aborted) throw thrown;
+        if (attempt === 1) this.#log.warn(thrown.message, { topic: this.#options.topic });
+        const delayMs = backoffDelayMs(openPace, attempt, this.#random()());
+        await this.#clock.sleep(delayMs, this.#stopping.signal).catch(() => undefined);
+      }
     }
   }
 

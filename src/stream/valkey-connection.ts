@@ -56,7 +56,7 @@ export class ValkeyConnection {
       .join(",");
   }
 
-  /** @throws HoldfastError when there is no answer; it goes on trying meanwhile, unless it is closed */
+  /** @throws HoldfastError when there is no answer; once there was one, it connects again by itself */
   async open(): Promise<void> {
     const { Redis, Cluster } = await import("iovalkey");
     const { nodes, common } = this.#settings();
@@ -93,18 +93,15 @@ export class ValkeyConnection {
     client.on("error", (error: Error) => (this.#lastError = messageOf(error)));
     for (const [name, lua] of Object.entries(scripts)) client.defineCommand(name, { lua });
     await client.connect().catch((thrown: unknown) => {
-      throw this.#translate(thrown);
+      const error = this.#translate(thrown);
+      this.close();
+      throw error;
     });
   }
 
   close(): void {
     this.#client?.disconnect();
     this.#client = undefined;
-  }
-
-  /** Ends what waits on this connection: it is made again for the next call. */
-  interrupt(): void {
-    this.#client?.disconnect(true);
   }
 
   async call(name: string, ...args: readonly Argument[]): Promise<Reply> {

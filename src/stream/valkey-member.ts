@@ -76,6 +76,8 @@ export class ValkeyMember implements contract.Member {
   }
 
   async reclaim(idleMs: number, max: number): Promise<contract.Batch> {
+    // Keys are dealt out with what is pending of them: who took an entry by itself would overtake its key.
+    if (this.#parts.membership.keyField !== undefined) return this.#nothing();
     return this.#take([Math.ceil(idleMs), max, "", ""]);
   }
 

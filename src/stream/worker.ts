@@ -142,7 +142,7 @@ export class Worker {
     this.#wake?.();
   }
 
-  /** Keys were dealt out anew: what others have now is dropped. */
+  /** Keys may have been dealt out anew: what others have now is dropped, before anything behind it runs. */
   async #lookAgain(member: Member): Promise<void> {
     const lost = await this.#patiently(() => member.renew(this.#held.ids()));
     if (lost !== null) this.#held.drop(lost);
@@ -208,8 +208,10 @@ export class Worker {
   async #countAhead(member: Member, entry: HeldEntry): Promise<boolean> {
     const failed = [{ id: entry.id, failures: entry.failures + 1 }];
     const told = await this.#patiently(() => member.settle({ done: [], failed, moved: [] }));
-    if (told === null || told.lost.length > 0) this.#held.remove(entry.id);
-    return told !== null && told.lost.length === 0;
+    if (told !== null && told.lost.length === 0) return true;
+    this.#held.remove(entry.id);
+    if (this.#parts.isOrdered) await this.#lookAgain(member);
+    return false;
   }
 
   /** Runs and commits; what is to be run again, null when that is nothing. */
@@ -239,6 +241,8 @@ export class Worker {
       committer.commit(member, scope, settlement, effects),
     );
     if (commit === null) return null;
+    // A key whose event is another's now is another's with all that is behind it.
+    if (commit.gone.length > 0 && this.#parts.isOrdered) await this.#lookAgain(member);
     if (commit.again) {
       for (const id of commit.gone) this.#held.remove(id);
       const gone = new Set(commit.gone);

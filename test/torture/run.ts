@@ -1,5 +1,5 @@
 /**
- * The long runs: `npm run torture [-- NAME … --kills N --states N --policy NAME,… --seed N]`. Each prints its seed, duration and counts, and
+ * The long runs: `npm run torture [-- NAME … --kills N --states N --events N --policy NAME,… --seed N]`. Each prints its seed, duration and counts, and
  * fails when a promise was broken.
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { backlogRun } from "./backlog.ts";
 import { powerCutLives, powerCutRun } from "./power-cut.ts";
+import { isKept, workersRun } from "./workers.ts";
 import { killRun, type KillPlan } from "./kills.ts";
 
 const { values, positionals } = parseArgs({
@@ -15,6 +16,7 @@ const { values, positionals } = parseArgs({
   options: {
     kills: { type: "string", default: "100" },
     states: { type: "string", default: "20000" },
+    events: { type: "string", default: "200000" },
     policy: { type: "string" },
     seed: { type: "string", default: String(Date.now() % 2 ** 31) },
   },
@@ -44,7 +46,9 @@ const fullSpeed = {
   broker: { 1: 15_000, 2: 8_000 },
 } as const;
 
-const runs: Record<string, () => Promise<boolean>> = { kills, "power-cut": powerCut, backlog };
+const runs: Record<string, () => Promise<boolean>> = {
+  ...{ kills, "power-cut": powerCut, backlog, workers },
+};
 const chosen = positionals.length > 0 ? positionals : Object.keys(runs);
 let passed = true;
 for (const name of chosen) {
@@ -79,6 +83,29 @@ async function backlog(): Promise<boolean> {
   const report = await backlogRun(10_000_000);
   process.stdout.write(`${JSON.stringify({ run: "backlog", ...report })}\n`);
   return report.isKept;
+}
+
+/** Library workers and their server, killed: both stores, in order by key and not. */
+async function workers(): Promise<boolean> {
+  let good = true;
+  for (const store of ["sqlite", "valkey"] as const) {
+    for (const isOrdered of [false, true]) {
+      const [seed, folder] = [
+        Number(values.seed),
+        mkdtempSync(join(tmpdir(), "holdfast-torture-")),
+      ];
+      const plan = { folder, store, isOrdered, seed, events: Number(values.events) };
+      const report = await workersRun(plan);
+      const kept = isKept(report, isOrdered);
+      process.stdout.write(
+        `${JSON.stringify({ run: "workers", seed, store, isOrdered, kept, ...report })}\n`,
+      );
+      if (kept) rmSync(folder, { recursive: true, force: true });
+      else process.stdout.write(`  what is left of it: ${folder}\n`);
+      good = good && kept;
+    }
+  }
+  return good;
 }
 
 /** kill -9 under load, through mosquitto and the embedded broker, at QoS 1 and 2, paced and as fast as it goes. */

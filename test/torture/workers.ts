@@ -1,0 +1,231 @@
+/**
+ * Four workers of one group as processes of their own, killed with SIGKILL again and again, and the server too: then
+ * each event must have had its effects once.
+ *
+ * The events are emitted while that goes on, through the same kills of the server (`appendfsync always`: what it
+ * answered is on its disk), so that emitting exactly once is tried as well.
+ */
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
+import { SqliteStore, Stream, ValkeyBackend } from "../../src/index.ts";
+import { startRedis, type RedisServer } from "../support/redis-server.ts";
+import type { DeviceState, WorkerFault, WorkerPlan } from "../support/worker-child.ts";
+
+export interface WorkersPlan {
+  readonly folder: string;
+  readonly store: "sqlite" | "valkey";
+  readonly isOrdered: boolean;
+  readonly events: number;
+  readonly seed: number;
+  readonly fault?: WorkerFault;
+  /** How long it may take after the last event was emitted, ms. */
+  readonly limitMs?: number;
+}
+
+export interface WorkersReport {
+  readonly events: number;
+  readonly emitted: number;
+  /** Over all keys: of the state's counts and sums against the reference. */
+  readonly missing: number;
+  readonly doubled: number;
+  readonly wrongSums: number;
+  readonly disorder: number;
+  readonly outMissing: number;
+  readonly outDoubled: number;
+  readonly deadLetters: number;
+  readonly workerKills: number;
+  readonly serverKills: number;
+  /** Whether all was dealt with within the time. */
+  readonly isDone: boolean;
+  readonly seconds: number;
+}
+
+const keys = 50;
+const workers = 4;
+const [topic, outTopic, group] = ["readings", "seen", "totals"];
+
+export async function workersRun(plan: WorkersPlan): Promise<WorkersReport> {
+  const started = performance.now();
+  const random = generator(plan.seed);
+  const server = await startRedis(plan.folder, { durable: true });
+  const child: WorkerPlan = {
+    ...{ topic, outTopic, group, url: server.url, isOrdered: plan.isOrdered },
+    state: plan.store === "valkey" ? "valkey" : `${plan.folder}/state.db`,
+    ...(plan.fault !== undefined && { fault: plan.fault }),
+  };
+  const pool = Array.from({ length: workers }, () => startWorker(child));
+  const kills = { worker: 0, server: 0 };
+  const end = new AbortController();
+  const killing = kill(pool, server, child, random, kills, end.signal);
+  const emitted = await emitAll(server.url, plan.events);
+  const isDone = await dealtWith(server, plan.limitMs ?? 600_000);
+  end.abort();
+  await killing;
+  await Promise.all(pool.map((worker) => stop(worker, "SIGTERM")));
+  const states = await readStates(plan, child);
+  const seen = await readSeen(server.url);
+  const deadLetters = Number(server.cli("XLEN", `${topic}-dlq`));
+  await server.stop();
+  return {
+    events: plan.events,
+    emitted,
+    ...compare(plan.events, states),
+    ...seenCounts(plan.events, seen),
+    deadLetters,
+    workerKills: kills.worker,
+    serverKills: kills.server,
+    isDone,
+    seconds: (performance.now() - started) / 1000,
+  };
+}
+
+export function isKept(report: WorkersReport, isOrdered: boolean): boolean {
+  const { missing, doubled, wrongSums, outMissing, outDoubled, deadLetters } = report;
+  const faults = missing + doubled + wrongSums + outMissing + outDoubled + deadLetters;
+  return report.isDone && faults === 0 && (!isOrdered || report.disorder === 0);
+}
+
+async function emitAll(url: string, events: number): Promise<number> {
+  const backend = new ValkeyBackend({ url });
+  await using stream = new Stream<{ device: string; n: number }>({ topic, backend });
+  for (let at = 0; at < events; at += 1_000) {
+    const some = Array.from({ length: Math.min(1_000, events - at) }, (_, i) => eventOf(at + i));
+    await stream.emit(some);
+  }
+  return backend.length(topic);
+}
+
+function eventOf(n: number): { device: string; n: number } {
+  return { device: `d${(n * 7919) % keys}`, n };
+}
+
+/** Until the group has nothing left, as the server tells it. */
+async function dealtWith(server: RedisServer, limitMs: number): Promise<boolean> {
+  const end = performance.now() + limitMs;
+  while (performance.now() < end) {
+    await delay(200);
+    const said = server.cli("--raw", "XINFO", "GROUPS", topic).split("\n");
+    const of = (name: string): string => said[said.indexOf(name) + 1] ?? "";
+    if (of("pending") === "0" && of("lag") === "0") return true;
+  }
+  return false;
+}
+
+/** A worker each 150 to 650 ms, and about each twelfth time the server instead. */
+async function kill(
+  pool: ChildProcess[],
+  server: RedisServer,
+  plan: WorkerPlan,
+  random: () => number,
+  kills: { worker: number; server: number },
+  end: AbortSignal,
+): Promise<void> {
+  while (!end.aborted) {
+    await delay(150 + random() * 500);
+    if (end.aborted) return;
+    if (random() < 1 / 12) {
+      await server.kill();
+      await server.start();
+      kills.server += 1;
+    } else {
+      const at = Math.floor(random() * pool.length);
+      const worker = pool[at];
+      if (worker !== undefined) await stop(worker, "SIGKILL");
+      pool[at] = startWorker(plan);
+      kills.worker += 1;
+    }
+  }
+}
+
+function startWorker(plan: WorkerPlan): ChildProcess {
+  const script = new URL("../support/worker-child.ts", import.meta.url).pathname;
+  return spawn(process.execPath, [script, JSON.stringify(plan)], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+}
+
+async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill(signal);
+  await once(child, "exit");
+}
+
+async function readStates(plan: WorkersPlan, child: WorkerPlan): Promise<Map<string, DeviceState>> {
+  const states = new Map<string, DeviceState>();
+  const add = (device: string, bytes: Uint8Array | null): void => {
+    if (bytes !== null) states.set(device, JSON.parse(String(Buffer.from(bytes))) as DeviceState);
+  };
+  const devices = Array.from({ length: keys }, (_, index) => `d${index}`);
+  if (plan.store === "sqlite") {
+    const store = new SqliteStore({ path: child.state });
+    await store.open();
+    for (const device of devices) add(device, await store.get(`${group}:${topic}`, device));
+    await store.close();
+  } else {
+    const backend = new ValkeyBackend({ url: child.url });
+    await backend.open();
+    const member = await backend.join({ topic, group, from: "start", leaseMs: 1_000 });
+    for (const device of devices) add(device, await member.readState("", device));
+    await backend.close();
+  }
+  return states;
+}
+
+async function readSeen(url: string): Promise<Map<number, number>> {
+  const backend = new ValkeyBackend({ url });
+  await backend.open();
+  const seen = new Map<number, number>();
+  for (let from = "-"; ;) {
+    const entries = await backend.range(outTopic, from, 10_000);
+    for (const { fields } of entries) {
+      const at = fields.findIndex((value, index) => index % 2 === 0 && String(value) === "n");
+      const n = Number(String(fields[at + 1]));
+      seen.set(n, (seen.get(n) ?? 0) + 1);
+    }
+    const last = entries.at(-1)?.id;
+    if (last === undefined) break;
+    from = `(${last}`;
+  }
+  await backend.close();
+  return seen;
+}
+
+function compare(events: number, states: ReadonlyMap<string, DeviceState>) {
+  const reference = new Map<string, { count: number; sum: number }>();
+  for (let n = 0; n < events; n += 1) {
+    const { device } = eventOf(n);
+    const { count, sum } = reference.get(device) ?? { count: 0, sum: 0 };
+    reference.set(device, { count: count + 1, sum: sum + n });
+  }
+  let [missing, doubled, wrongSums, disorder] = [0, 0, 0, 0];
+  for (const [device, { count, sum }] of reference) {
+    const found = states.get(device) ?? { count: 0, sum: 0, last: 0, disorder: 0 };
+    missing += Math.max(0, count - found.count);
+    doubled += Math.max(0, found.count - count);
+    if (found.sum !== sum) wrongSums += 1;
+    disorder += found.disorder;
+  }
+  return { missing, doubled, wrongSums, disorder };
+}
+
+function seenCounts(events: number, seen: ReadonlyMap<number, number>) {
+  let [outMissing, outDoubled] = [0, 0];
+  for (let n = 0; n < events; n += 1) {
+    const count = seen.get(n) ?? 0;
+    if (count === 0) outMissing += 1;
+    outDoubled += Math.max(0, count - 1);
+  }
+  return { outMissing, outDoubled };
+}
+
+/** mulberry32: a seeded draw in [0, 1). */
+function generator(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
