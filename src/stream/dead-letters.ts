@@ -5,7 +5,8 @@
 import type { StreamBackend } from "./backend.ts";
 import { deadLetterTopic } from "./topic-names.ts";
 import { originalFields, readDeadLetter, type DeadLetter } from "./wire-dead-letter.ts";
-import { decodeEntry, type IncomingEvent } from "./wire.ts";
+import { decodeEntry } from "./encodings.ts";
+import type { IncomingEvent } from "./wire.ts";
 
 export interface ListedDeadLetter extends DeadLetter {
   /** Its ID in the stream of dead letters. */

@@ -40,7 +40,8 @@ import {
 } from "./subscription.ts";
 import { traceEmit } from "./tracing.ts";
 import { ValkeyBackend } from "./valkey.ts";
-import { encodings, type OutgoingEvent, type TraceHeaders } from "./wire.ts";
+import { encodings } from "./encodings.ts";
+import type { OutgoingEvent, TraceHeaders } from "./wire.ts";
 import type { BatchHandler, EmitOptions, EventHandler, Handling } from "./worker-handler.ts";
 
 export interface StreamOptions<P> extends SubscribeOptions<P> {

@@ -7,7 +7,7 @@ import type { Committer } from "./committer.ts";
 import { idMs } from "./entry-id.ts";
 import { checkEvent, type Schema } from "./event-schema.ts";
 import { Execution, type ExecutionParts, type RunItem } from "./execution.ts";
-import { decodeEntry } from "./wire.ts";
+import { decodeEntry } from "./encodings.ts";
 import { deadLetterTopic, lateTopic } from "./topic-names.ts";
 import { deadLetterFields } from "./wire-dead-letter.ts";
 import { WorkerFigures } from "./worker-figures.ts";

@@ -1,11 +1,7 @@
 /**
- * How an event lies in a stream's entry. There are two encodings, and both are read wherever they stand: `pspf` is
- * what Python's PSPF writes and reads, one field for each key of the payload; `compact` keeps the payload as one JSON
- * text, half as large and four times as fast.
+ * How an event lies in a stream's entry: the contract of an encoding (encodings.ts has the list).
  */
 import { HoldfastError } from "../core/errors.ts";
-import { compact, isCompact } from "./wire-compact.ts";
-import { pspf } from "./wire-pspf.ts";
 
 /** An entry's fields as they lie in the stream: name, value, name, value … */
 export type Fields = readonly Uint8Array[];
@@ -44,13 +40,6 @@ export interface Encoding {
   encode(event: OutgoingEvent): string[];
   /** @throws HoldfastError EVENT_MALFORMED, naming the field */
   decode(fields: Fields): IncomingEvent;
-}
-
-export const encodings: Readonly<Record<"pspf" | "compact", Encoding>> = { pspf, compact };
-
-/** Any entry, whichever encoding wrote it. @throws HoldfastError EVENT_MALFORMED */
-export function decodeEntry(fields: Fields): IncomingEvent {
-  return isCompact(fields) ? compact.decode(fields) : pspf.decode(fields);
 }
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
