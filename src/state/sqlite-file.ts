@@ -85,7 +85,7 @@ export class SqliteFile {
   get(space: string, key: string, nowMs: number): Uint8Array | null {
     const row = this.#statement(
       "SELECT value, expires_at FROM state WHERE space = ? AND key = ?",
-    ).get(...[space, key]) as { value: Buffer; expires_at: number | null } | undefined;
+    ).get(space, key) as { value: Buffer; expires_at: number | null } | undefined;
     if (row === undefined || (row.expires_at !== null && row.expires_at <= nowMs)) return null;
     return row.value;
   }

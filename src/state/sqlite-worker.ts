@@ -37,17 +37,18 @@ if (parentPort !== null) {
     serve(parentPort, new SqliteFile(workerData as SqliteFileOptions));
   } catch (thrown) {
     const { code, message } = thrown as HoldfastError;
-    parentPort.postMessage({ n: 0, error: { code, message } } as Answered);
+    parentPort.postMessage({ n: 0, error: { code, message } } satisfies Answered);
     parentPort.close();
   }
 }
 
 function serve(port: MessagePort, file: SqliteFile): void {
   const clock = systemClock(() => "synced");
-  const answer = (n: number, value: unknown): void => port.postMessage({ n, value } as Answered);
+  const answer = (n: number, value: unknown): void =>
+    port.postMessage({ n, value } satisfies Answered);
   const refuse = (n: number, thrown: unknown): void => {
     const { code, message } = file.translated(thrown);
-    port.postMessage({ n, error: { code, message } } as Answered);
+    port.postMessage({ n, error: { code, message } } satisfies Answered);
   };
   const commit = (asked: readonly { n: number; unit: WorkerUnit }[]): void => {
     if (asked.length === 0) return;
@@ -90,7 +91,7 @@ function serve(port: MessagePort, file: SqliteFile): void {
     while (next !== undefined && next !== "close") {
       waiting.push(next);
       if (waiting.length >= turnMax) break;
-      next = (receiveMessageOnPort(port) as { message: Asked | "close" } | undefined)?.message;
+      next = receiveMessageOnPort(port)?.message;
     }
     turn(waiting);
     if (next !== "close") return;

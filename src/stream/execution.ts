@@ -124,7 +124,10 @@ class Run {
     this.#items.forEach(({ event }, index) => {
       const key = this.#parts.isOrdered ? event.key : null;
       const known = key === null ? undefined : byKey.get(key);
-      if (known !== undefined) return void known.push(index);
+      if (known !== undefined) {
+        known.push(index);
+        return;
+      }
       const lane = [index];
       lanes.push(lane);
       if (key !== null) byKey.set(key, lane);

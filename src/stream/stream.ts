@@ -14,13 +14,9 @@
  *
  * It does not promise order between events without a common `key`.
  */
-import { join } from "node:path";
-import { homedir } from "node:os";
-import { backoffDelayMs } from "../core/backoff.ts";
 import { systemClock, type Clock } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
-import { environment } from "../core/environment.ts";
-import { HoldfastError, messageOf } from "../core/errors.ts";
+import { HoldfastError } from "../core/errors.ts";
 import { systemRandom } from "../core/random.ts";
 import { onStopSignals } from "../core/signals.ts";
 import type { OutboxEvent, WorkerStore } from "../state/state.ts";
@@ -30,7 +26,7 @@ import { inBackend, inStore, type Committer } from "./committer.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { defaultLog } from "./default-log.ts";
 import { checkOutgoing, type Schema } from "./event-schema.ts";
-import { MemoryBackend } from "./memory.ts";
+import { defaultStore, openBackend } from "./opening.ts";
 import { OutboxFlush } from "./outbox-flush.ts";
 import {
   createSubscription,
@@ -39,7 +35,6 @@ import {
   type Subscription,
 } from "./subscription.ts";
 import { traceEmit } from "./tracing.ts";
-import { ValkeyBackend } from "./valkey.ts";
 import { encodings } from "./encodings.ts";
 import type { OutgoingEvent, TraceHeaders } from "./wire.ts";
 import type { BatchHandler, EmitOptions, EventHandler, Handling } from "./worker-handler.ts";
@@ -79,11 +74,6 @@ export interface StreamHealth {
 
 /** How long handlers that run, and their commit, may take when the stream stops, ms. */
 const graceMs = 10_000;
-/** How long the server may take to answer before memory takes its place, ms. */
-const fallbackMs = 3_000;
-
-const openPace = { baseMs: 100, maxMs: 5_000 };
-
 interface Declared {
   readonly options: SubscribeOptions;
   readonly handling: Handling<never>;
@@ -185,7 +175,8 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
     const backend =
       this.#backend === undefined ? "not opened yet" : (await this.#backend).description;
     const subscriptions = this.#subscriptions.map(({ topic, group, figures }) => ({
-      ...{ topic, group },
+      topic,
+      group,
       succeeded: figures.succeededTotal,
       failed: figures.failedTotal,
       deadLetters: figures.deadLettersTotal,
@@ -202,11 +193,11 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
   }
 
   /**
-   * Has a group handle again what lies from `from` on: a time, an entry's ID, or the oldest. What it has remembered of
+   * Has a group handle again what lies from `from` on: a time, an entry's ID (`ms-n`), or `"start"`, the oldest. What it has remembered of
    * those (positions) is forgotten; its state is not.
    */
   async replay(
-    from: Date | string | "start",
+    from: Date | string,
     { topic = this.#options.topic, group = this.#group() }: { topic?: string; group?: string } = {},
   ): Promise<void> {
     const backend = await this.#open();
@@ -246,7 +237,10 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
       const group = own.group ?? this.#group();
       return createSubscription({
         topic: own.topic ?? topic,
-        ...{ group, options, handling, backend },
+        group,
+        options,
+        handling,
+        backend,
         committer: this.#committer(backend, group, own.topic ?? topic),
         encode: (to, event) => this.#encode(to, event),
         log: this.#log,
@@ -300,41 +294,14 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
   }
 
   #open(): Promise<StreamBackend> {
-    return (this.#backend ??= this.#openBackend());
-  }
-
-  async #openBackend(): Promise<StreamBackend> {
-    const { backend } = this.#options;
-    if (backend !== undefined) return this.#openGiven(backend);
-    const url = environment("VALKEY_URL") ?? "valkey://localhost:6379";
-    const server = new ValkeyBackend({ url, clock: this.#clock });
-    try {
-      await within(fallbackMs, this.#clock, server.open());
-      return server;
-    } catch (thrown) {
-      await server.close();
-      if (thrown instanceof HoldfastError && thrown.kind === "config") throw thrown;
-      this.#log.warn(
-        `Events of ${this.#options.topic} are kept in memory and end with this process: ${messageOf(thrown)}`,
-      );
-      return new MemoryBackend({ clock: this.#clock });
-    }
-  }
-
-  /** A server that is not there yet is waited for: it may be starting as well. */
-  async #openGiven(backend: StreamBackend): Promise<StreamBackend> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        await backend.open();
-        return backend;
-      } catch (thrown) {
-        const isTransient = thrown instanceof HoldfastError && thrown.kind === "transient";
-        if (!isTransient || this.#stopping.signal.aborted) throw thrown;
-        if (attempt === 1) this.#log.warn(thrown.message, { topic: this.#options.topic });
-        const delayMs = backoffDelayMs(openPace, attempt, this.#random()());
-        await this.#clock.sleep(delayMs, this.#stopping.signal).catch(() => undefined);
-      }
-    }
+    return (this.#backend ??= openBackend({
+      backend: this.#options.backend,
+      topic: this.#options.topic,
+      clock: this.#clock,
+      log: this.#log,
+      random: this.#random(),
+      signal: this.#stopping.signal,
+    }));
   }
 
   async #queue(topic: string): Promise<AppendQueue> {
@@ -357,7 +324,8 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
       type: options.type ?? eventType ?? "GenericEvent",
       time: options.time ?? this.#clock.wallMs(),
       key: options.key ?? (key === undefined ? null : keyOf(payload, key)),
-      ...{ payload, trace },
+      payload,
+      trace,
     };
   }
 
@@ -379,25 +347,4 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
 
 export function scopeOf(incarnation: string, group: string, topic: string): string {
   return `${incarnation}:${group}:${topic}`;
-}
-
-async function defaultStore(group: string): Promise<WorkerStore> {
-  const { SqliteStore } = await import("../state/sqlite.ts");
-  const folder = environment("XDG_STATE_HOME") ?? join(homedir(), ".local", "state");
-  return new SqliteStore({ path: join(folder, "holdfast", `${encodeURIComponent(group)}.db`) });
-}
-
-async function within<T>(ms: number, clock: Clock, work: Promise<T>): Promise<T> {
-  let cancel = (): void => undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    const timer = clock.after(ms, () => {
-      reject(new HoldfastError("STREAM_UNREACHABLE", `No answer within ${ms} ms`));
-    });
-    cancel = () => timer.cancel();
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    cancel();
-  }
 }

@@ -70,18 +70,33 @@ export function createSubscription(parts: SubscriptionParts): Subscription {
   const { batch = {}, retry = {}, timeoutMs = 30_000, leaseMs = 15_000 } = options;
   const isOrdered = options.key !== undefined;
   const execution = new Execution({
-    ...{ topic, group, log, clock, handling, timeoutMs, isOrdered },
+    topic,
+    group,
+    log,
+    clock,
+    handling,
+    timeoutMs,
+    isOrdered,
     concurrency: checked("concurrency", options.concurrency ?? 1, 1, 1_000),
     encode: parts.encode,
   });
   const membership: Membership = {
-    ...{ topic, group, leaseMs: checked("leaseMs", leaseMs, 100, 3_600_000) },
+    topic,
+    group,
+    leaseMs: checked("leaseMs", leaseMs, 100, 3_600_000),
     from: options.from instanceof Date ? options.from.getTime() : (options.from ?? "start"),
     ...(options.consumer !== undefined && { consumer: options.consumer }),
     ...(options.key !== undefined && { keyField: options.key }),
   };
   const worker = new Worker({
-    ...{ topic, group, log, clock, execution, figures, isOrdered, leaseMs },
+    topic,
+    group,
+    log,
+    clock,
+    execution,
+    figures,
+    isOrdered,
+    leaseMs,
     random: parts.random,
     committer: parts.committer,
     join: () => backend.join(membership),
@@ -97,7 +112,11 @@ export function createSubscription(parts: SubscriptionParts): Subscription {
     decode: (delivery) => decode(delivery, topic, options),
     deadLetter: (entry, error, attempts) =>
       deadLetterFields(entry.fields, {
-        ...{ topic, group, attempts, id: entry.id, error: messageFor(error) },
+        topic,
+        group,
+        attempts,
+        id: entry.id,
+        error: messageFor(error),
         stack: stackOf(error),
         movedMs: clock.wallMs(),
         firstMs: entry.firstMs ?? clock.wallMs(),

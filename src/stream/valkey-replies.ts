@@ -8,7 +8,7 @@ export function deliveriesOf(rows: readonly Reply[]): Delivery[] {
     ([id, deliveries, failures, fields]) => ({
       id: String(id),
       fields,
-      deliveries: Number(deliveries),
+      deliveries,
       failures: Number(String(failures)) || 0,
     }),
   );

@@ -42,14 +42,16 @@ const errorMax = 4_096;
 export function deadLetterFields(fields: Fields, letter: NewDeadLetter): EncodedFields {
   return [
     ...fields,
-    ...["_error", letter.error.slice(0, errorMax).toWellFormed()],
-    ...["_original_stream", letter.topic],
-    ...["_original_msg_id", letter.id],
-    ...["_moved_timestamp", String(letter.movedMs / 1000)],
-    ...["_group", letter.group],
-    ...["_attempts", String(letter.attempts)],
-    ...["_first_timestamp", String(letter.firstMs / 1000)],
-    ...["_stack", letter.stack.slice(0, stackMax).toWellFormed()],
+    ...Object.entries({
+      _error: letter.error.slice(0, errorMax).toWellFormed(),
+      _original_stream: letter.topic,
+      _original_msg_id: letter.id,
+      _moved_timestamp: String(letter.movedMs / 1000),
+      _group: letter.group,
+      _attempts: String(letter.attempts),
+      _first_timestamp: String(letter.firstMs / 1000),
+      _stack: letter.stack.slice(0, stackMax).toWellFormed(),
+    }).flat(),
   ];
 }
 

@@ -162,7 +162,13 @@ export class Worker {
       const { id, fields, deliveries, failures } = delivery;
       const { incarnation } = batch;
       this.#held.add({
-        ...{ id, incarnation, fields, deliveries, failures, item, unfit },
+        id,
+        incarnation,
+        fields,
+        deliveries,
+        failures,
+        item,
+        unfit,
         dueMs: 0,
         isRunning: false,
         firstMs: null,

@@ -12,7 +12,11 @@ import { tempDir } from "../support/temp-dir.ts";
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 const unit = (over: Partial<WorkerUnit>): WorkerUnit => ({
-  ...{ scope: "s", done: [], reads: [], writes: [], emits: [] },
+  scope: "s",
+  done: [],
+  reads: [],
+  writes: [],
+  emits: [],
   ...over,
 });
 

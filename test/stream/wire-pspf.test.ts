@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { number, object, string } from "superstruct";
-import { HoldfastError } from "../../src/core/errors.ts";
+import type { HoldfastError } from "../../src/core/errors.ts";
 import { checkEvent } from "../../src/stream/event-schema.ts";
 import { originalFields, readDeadLetter } from "../../src/stream/wire-dead-letter.ts";
 import { deadLetterFields } from "../../src/stream/wire-dead-letter.ts";

@@ -9,3 +9,10 @@ export function tempDir(test: TestContext): string {
   test.after(() => rmSync(path, { recursive: true, force: true }));
   return path;
 }
+
+/** A folder for all tests of a file. `after` is node:test's. */
+export function tempDirAll(after: (end: () => void) => void): string {
+  const path = mkdtempSync(join(tmpdir(), "holdfast-test-"));
+  after(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}

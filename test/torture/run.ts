@@ -47,7 +47,10 @@ const fullSpeed = {
 } as const;
 
 const runs: Record<string, () => Promise<boolean>> = {
-  ...{ kills, "power-cut": powerCut, backlog, workers },
+  kills,
+  "power-cut": powerCut,
+  backlog,
+  workers,
 };
 const chosen = positionals.length > 0 ? positionals : Object.keys(runs);
 let passed = true;

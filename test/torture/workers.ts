@@ -50,7 +50,11 @@ export async function workersRun(plan: WorkersPlan): Promise<WorkersReport> {
   const random = generator(plan.seed);
   const server = await startRedis(plan.folder, { durable: true });
   const child: WorkerPlan = {
-    ...{ topic, outTopic, group, url: server.url, isOrdered: plan.isOrdered },
+    topic,
+    outTopic,
+    group,
+    url: server.url,
+    isOrdered: plan.isOrdered,
     state: plan.store === "valkey" ? "valkey" : `${plan.folder}/state.db`,
     ...(plan.fault !== undefined && { fault: plan.fault }),
   };
