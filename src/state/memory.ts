@@ -18,6 +18,8 @@ export class MemoryStore implements WorkerStore {
   readonly #clock: Pick<Clock, "wallMs">;
   readonly #state = new Map<string, Pick<ExpiringWrite, "value" | "expiresAt">>();
   readonly #ranges = new Map<string, IdRange[]>();
+  /** After a replay: whose positions count as well, before which ID. */
+  readonly #origins = new Map<string, { readonly scope: string; readonly bound: bigint }>();
   #outbox: OutboxRow[] = [];
   #lastN = 0;
 
@@ -38,7 +40,7 @@ export class MemoryStore implements WorkerStore {
   }
 
   commit(unit: WorkerUnit): Promise<WorkerCommit> {
-    const ranges = this.#ranges.get(unit.scope) ?? [];
+    const ranges = this.#passed(unit.scope);
     const ids = unit.done.filter((id) => holds(ranges, idNumber(id)));
     if (ids.length > 0) return Promise.resolve({ result: "repeated", ids });
     const isChanged = unit.reads.some(({ space, key, value }) => {
@@ -53,12 +55,12 @@ export class MemoryStore implements WorkerStore {
     }
     for (const emit of unit.emits) this.#outbox.push({ ...emit, n: ++this.#lastN });
     const done = unit.done.map(idNumber).map((id) => ({ first: id, last: id }));
-    this.#ranges.set(unit.scope, union([...ranges, ...done]));
+    this.#ranges.set(unit.scope, union([...(this.#ranges.get(unit.scope) ?? []), ...done]));
     return Promise.resolve({ result: "committed" });
   }
 
   isDone(scope: string, ids: readonly string[]): Promise<ReadonlySet<string>> {
-    const ranges = this.#ranges.get(scope) ?? [];
+    const ranges = this.#passed(scope);
     return Promise.resolve(new Set(ids.filter((id) => holds(ranges, idNumber(id)))));
   }
 
@@ -76,9 +78,19 @@ export class MemoryStore implements WorkerStore {
     return Promise.resolve();
   }
 
-  forget(scope: string, from: string): Promise<void> {
-    this.#ranges.set(scope, before(this.#ranges.get(scope) ?? [], idNumber(from)));
+  rewind(scope: string, from: string, next: string): Promise<void> {
+    // What `scope` itself goes back to is its own from here on: the chain has one link.
+    this.#ranges.set(scope, this.#passed(scope));
+    this.#origins.delete(scope);
+    this.#origins.set(next, { scope, bound: idNumber(from) });
     return Promise.resolve();
+  }
+
+  #passed(scope: string): IdRange[] {
+    const own = this.#ranges.get(scope) ?? [];
+    const origin = this.#origins.get(scope);
+    if (origin === undefined) return own;
+    return union([...own, ...before(this.#ranges.get(origin.scope) ?? [], origin.bound)]);
   }
 
   #value(space: string, key: string): Uint8Array | null {

@@ -23,8 +23,8 @@ export interface SqliteFileOptions {
 /** `hfst`: says whose file it is (https://www.sqlite.org/pragma.html#pragma_application_id). */
 const applicationId = 0x68667374;
 const version = 1;
-/** At 100 events a commit, 5,000 commits without a compaction: a hundred times what is usual. */
-export const rangesMax = 500_000;
+/** At 100 events a commit, 1,000 commits without a compaction: twenty times what is usual. */
+export const rangesMax = 100_000;
 export const scopesMax = 64;
 const sweepMax = 20;
 /** How long another process's commit is waited for, ms: a few fsyncs of a slow card. */
@@ -38,7 +38,7 @@ const schema = `
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE state (space TEXT, key TEXT, value BLOB NOT NULL, expires_at INTEGER, PRIMARY KEY (space, key)) WITHOUT ROWID;
 CREATE INDEX expiry ON state (expires_at) WHERE expires_at IS NOT NULL;
-CREATE TABLE scope (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, used INTEGER NOT NULL);
+CREATE TABLE scope (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, used INTEGER NOT NULL, origin INTEGER, bound BLOB);
 CREATE TABLE range (scope INTEGER, first BLOB, last BLOB NOT NULL, PRIMARY KEY (scope, first)) WITHOUT ROWID;
 CREATE TABLE outbox (n INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, fields BLOB NOT NULL);
 `;
@@ -101,7 +101,7 @@ export class SqliteFile {
 
   isDone(scope: string, ids: readonly string[]): Set<string> {
     const at = this.#findScope(scope);
-    return new Set(at === null ? [] : ids.filter((id) => this.#holds(at, idNumber(id))));
+    return new Set(at === null ? [] : this.#passed(at, ids));
   }
 
   readOutbox(after: number, max: number): OutboxRow[] {
@@ -124,16 +124,24 @@ export class SqliteFile {
     });
   }
 
-  forget(scope: string, from: string): void {
+  rewind(scope: string, from: string, next: string): void {
     this.#inOne(() => {
-      const at = this.#scope(scope);
-      this.#replace(at, before(this.#ranges(at), idNumber(from)));
+      const [at, to] = [this.#scope(scope), this.#scope(next)];
+      const link = this.#statement("UPDATE scope SET origin = ?, bound = ? WHERE id = ?");
+      // What `scope` itself goes back to becomes its own: the chain has one link.
+      const above = this.#origin(at);
+      if (above !== null) {
+        const inherited = before(this.#ranges(above.scope), above.bound);
+        this.#replace(at, union([...this.#ranges(at), ...inherited]));
+        link.run(null, null, at);
+      }
+      link.run(at, blobOf(idNumber(from)), to);
     });
   }
 
   #commit(unit: WorkerUnit, nowMs: number): WorkerCommit {
     const at = this.#scope(unit.scope);
-    const ids = unit.done.filter((id) => this.#holds(at, idNumber(id)));
+    const ids = this.#passed(at, unit.done);
     if (ids.length > 0) return { result: "repeated", ids };
     for (const { space, key, value } of unit.reads) {
       const now = this.get(space, key, nowMs);
@@ -169,6 +177,23 @@ export class SqliteFile {
     this.#statement(
       "DELETE FROM state WHERE (space, key) IN (SELECT space, key FROM state WHERE expires_at <= ? LIMIT ?)",
     ).run(Math.floor(nowMs), sweepMax);
+  }
+
+  /** Which of these were dealt with, here or before the replay that began this scope. */
+  #passed(scope: number, ids: readonly string[]): string[] {
+    const origin = this.#origin(scope);
+    return ids.filter((text) => {
+      const id = idNumber(text);
+      if (this.#holds(scope, id)) return true;
+      return origin !== null && id < origin.bound && this.#holds(origin.scope, id);
+    });
+  }
+
+  #origin(scope: number): { readonly scope: number; readonly bound: bigint } | null {
+    const row = this.#statement(
+      "SELECT origin, bound FROM scope WHERE id = ? AND origin IS NOT NULL",
+    ).get(scope) as { origin: number; bound: Buffer } | undefined;
+    return row === undefined ? null : { scope: row.origin, bound: numberOf(row.bound) };
   }
 
   #holds(scope: number, id: bigint): boolean {

@@ -93,8 +93,8 @@ export class SqliteStore implements WorkerStore {
     await this.#call("compact", scope, progress);
   }
 
-  async forget(scope: string, from: string): Promise<void> {
-    await this.#call("forget", scope, from);
+  async rewind(scope: string, from: string, next: string): Promise<void> {
+    await this.#call("rewind", scope, from, next);
   }
 
   #call(what: Exclude<StoreCall["what"], "commit">, ...args: readonly unknown[]): Promise<unknown> {

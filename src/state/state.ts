@@ -103,6 +103,9 @@ export interface WorkerStore extends StateStore {
   releaseOutbox(n: number): Promise<void>;
   /** Makes few ranges of many: everything up to `lastDelivered` that is not pending is dealt with. */
   compact(scope: string, progress: GroupProgress): Promise<void>;
-  /** A replay: what lies from `from` on (`ms-n`) is to be dealt with again. */
-  forget(scope: string, from: string): Promise<void>;
+  /**
+   * A replay: under `next`, what lies from `from` on (`ms-n`) is to be dealt with again. What `scope` holds before it
+   * counts there too, also what a worker that has not heard of it yet commits later.
+   */
+  rewind(scope: string, from: string, next: string): Promise<void>;
 }

@@ -144,8 +144,11 @@ export interface StreamBackend {
   join(membership: Membership): Promise<Member>;
   /** Entries `from` an ID or time on, oldest first: no group takes part. */
   range(topic: string, from: string, max: number): Promise<readonly Entry[]>;
-  /** Sets a group back (or forward): its members read again from there, `ms-n` inclusive. */
-  rewind(topic: string, group: string, from: string): Promise<void>;
+  /**
+   * Sets a group back (or forward): its members read again from there, `ms-n` inclusive, under a new incarnation, so
+   * that positions of before do not hold there.
+   */
+  rewind(topic: string, group: string, from: string, incarnation: string): Promise<void>;
   /** In one step: appends `fields` to `to` and removes the entry from `topic`; false when it was gone. */
   move(topic: string, id: string, to: string, fields: EncodedFields): Promise<boolean>;
   remove(topic: string, ids: readonly string[]): Promise<number>;

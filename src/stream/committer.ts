@@ -29,6 +29,11 @@ export interface CommitResult {
   readonly gone: readonly string[];
 }
 
+/** Whose positions: a life of the topic and the group. */
+export function scopeOf(incarnation: string, group: string, topic: string): string {
+  return `${incarnation}:${group}:${topic}`;
+}
+
 export interface Committer {
   readState(member: Member, key: string): Promise<Uint8Array | null>;
   commit(

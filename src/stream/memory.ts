@@ -25,7 +25,7 @@ interface Pending {
 }
 
 interface Group {
-  readonly incarnation: string;
+  incarnation: string;
   /** Everything up to here was handed out. */
   last: string;
   readonly pending: Map<string, Pending>;
@@ -132,12 +132,13 @@ export class MemoryBackend implements contract.StreamBackend {
     return Promise.resolve(found.slice(0, max));
   }
 
-  rewind(name: string, groupName: string, from: string): Promise<void> {
+  rewind(name: string, groupName: string, from: string, incarnation: string): Promise<void> {
     const topic = this.#topic(name);
     const group = topic.groups.get(groupName);
     if (group !== undefined) {
       const before = topic.entries.findLast(({ id }) => compareIds(id, idOf(from)) < 0);
       group.last = before?.id ?? "0-0";
+      group.incarnation = incarnation;
       wakeAll(topic);
     }
     return Promise.resolve();

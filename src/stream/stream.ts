@@ -22,7 +22,7 @@ import { onStopSignals } from "../core/signals.ts";
 import type { OutboxEvent, WorkerStore } from "../state/state.ts";
 import { AppendQueue } from "./append-queue.ts";
 import type { StreamBackend } from "./backend.ts";
-import { inBackend, inStore, type Committer } from "./committer.ts";
+import { inBackend, inStore, scopeOf, type Committer } from "./committer.ts";
 import { DeadLetters } from "./dead-letters.ts";
 import { defaultLog } from "./default-log.ts";
 import { checkOutgoing, type Schema } from "./event-schema.ts";
@@ -194,7 +194,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
 
   /**
    * Has a group handle again what lies from `from` on: a time, an entry's ID (`ms-n`), or `"start"`, the oldest. What it has remembered of
-   * those (positions) is forgotten; its state is not.
+   * those (positions) is forgotten; its state is not. What is being handled meanwhile is handled once or twice.
    */
   async replay(
     from: Date | string,
@@ -205,6 +205,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
     if (!/^\d+-\d+$/.test(id)) {
       throw new HoldfastError("STREAM_INVALID", `${id} is neither a time nor an entry's ID (ms-n)`);
     }
+    const next = crypto.randomUUID();
     await this.start();
     const joined = this.#subscriptions.find((each) => each.topic === topic && each.group === group);
     const member = joined?.worker.member;
@@ -215,9 +216,11 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
       );
     }
     if (this.#options.state !== "valkey") {
-      await (await this.#store(group)).forget(scopeOf(member.incarnation, group, topic), id);
+      const scope = (incarnation: string): string => scopeOf(incarnation, group, topic);
+      const store = await this.#store(group);
+      await store.rewind(scope(member.incarnation), id, scope(next));
     }
-    await backend.rewind(topic, group, id);
+    await backend.rewind(topic, group, id, next);
   }
 
   #declare(handling: Handling<never>, options: SubscribeOptions): this {
@@ -343,8 +346,4 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
   #random(): () => number {
     return this.#options.random ?? systemRandom;
   }
-}
-
-export function scopeOf(incarnation: string, group: string, topic: string): string {
-  return `${incarnation}:${group}:${topic}`;
 }

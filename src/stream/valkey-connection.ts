@@ -11,7 +11,18 @@
 import type { Cluster, Redis, RedisOptions } from "iovalkey";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import { readTlsClient, type TlsClientSettings } from "../core/tls.ts";
-import { append, join, move, name, prune, renew, settle, take, unname } from "./valkey-scripts.ts";
+import {
+  append,
+  join,
+  move,
+  name,
+  prune,
+  renew,
+  rewind,
+  settle,
+  take,
+  unname,
+} from "./valkey-scripts.ts";
 import { deal } from "./valkey-deal.ts";
 
 export interface ValkeyOptions {
@@ -28,7 +39,7 @@ export interface ValkeyOptions {
   readonly password?: string;
 }
 
-const scripts = { append, join, take, renew, settle, move, deal, prune, name, unname };
+const scripts = { append, join, rewind, take, renew, settle, move, deal, prune, name, unname };
 type ScriptName = keyof typeof scripts;
 export type Argument = string | number | Uint8Array;
 /** What the server answers: bytes, numbers, null, lists of those. */
@@ -42,6 +53,7 @@ const reconnectMaxMs = 2_000;
 export class ValkeyConnection {
   readonly #options: ValkeyOptions;
   #client: Redis | Cluster | undefined;
+  #opening: Promise<void> | undefined;
   #lastError = "no connection yet";
 
   constructor(options: ValkeyOptions) {
@@ -56,8 +68,15 @@ export class ValkeyConnection {
       .join(",");
   }
 
-  /** @throws HoldfastError when there is no answer; once there was one, it connects again by itself */
-  async open(): Promise<void> {
+  /**
+   * May be called twice: the second waits for the first.
+   * @throws HoldfastError when there is no answer; once there was one, it connects again by itself
+   */
+  open(): Promise<void> {
+    return (this.#opening ??= this.#open());
+  }
+
+  async #open(): Promise<void> {
     const { Redis, Cluster } = await import("iovalkey");
     const { nodes, common } = this.#settings();
     const mode = this.#options.mode ?? "single";
@@ -100,6 +119,7 @@ export class ValkeyConnection {
   }
 
   close(): void {
+    this.#opening = undefined;
     this.#client?.disconnect();
     this.#client = undefined;
   }

@@ -103,6 +103,17 @@ return ARGV[3]
 `;
 
 /**
+ * Sets a group back, which begins a new incarnation; where keys are dealt out, members look at what they have from the
+ * start. KEYS: topic, incarnation, members. ARGV: group, ID it begins behind, a UUID.
+ */
+export const rewind = `
+redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], ARGV[2])
+redis.call('SET', KEYS[2], ARGV[3])
+if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('HINCRBY', KEYS[3], 'g', 1) end
+return 1
+`;
+
+/**
  * Takes pending entries over: those of one member (recover), or whatever lay long enough (reclaim).
  * KEYS: topic, retries. ARGV: group, me, idle ms, count, member or '', ID to begin behind or ''.
  * Gives ID, deliveries, failures, fields for each.

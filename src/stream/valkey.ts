@@ -16,7 +16,7 @@ import { HoldfastError } from "../core/errors.ts";
 import type * as contract from "./backend.ts";
 import { idBefore } from "./entry-id.ts";
 import { ValkeyConnection, type Argument, type ValkeyOptions } from "./valkey-connection.ts";
-import { producerKey } from "./valkey-keys.ts";
+import { incarnationKey, membersKey, producerKey } from "./valkey-keys.ts";
 import { ValkeyMember } from "./valkey-member.ts";
 
 /** The most fields of one entry: more than Lua can put on its stack is no event any more. */
@@ -113,8 +113,9 @@ export class ValkeyBackend implements contract.StreamBackend {
     return rows.map(([id, fields]) => ({ id: String(id), fields }));
   }
 
-  async rewind(topic: string, group: string, from: string): Promise<void> {
-    await this.#main.call("XGROUP", "SETID", topic, group, idBefore(from));
+  async rewind(topic: string, group: string, from: string, incarnation: string): Promise<void> {
+    const keys = [topic, incarnationKey(group, topic), membersKey(group, topic)];
+    await this.#main.script("rewind", keys, [group, idBefore(from), incarnation]);
   }
 
   async move(

@@ -20,7 +20,7 @@ import type { Clock, Timer } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { Batch, Delivery, EncodedFields, Member, Settlement } from "./backend.ts";
-import type { Committer, UnitEffects } from "./committer.ts";
+import { scopeOf, type Committer, type UnitEffects } from "./committer.ts";
 import type { Execution, ExecutionOutcome, RunItem } from "./execution.ts";
 import { Held, isSuspect, waitingMax, type HeldEntry } from "./held.ts";
 import type { WorkerFigures } from "./worker-figures.ts";
@@ -227,8 +227,8 @@ export class Worker {
   ): Promise<readonly HeldEntry[] | null> {
     const fit = entries.filter((entry) => entry.item !== null);
     const items = fit.map((entry) => ({ ...entry.item, attempt: entry.failures + 1 }) as RunItem);
-    const scope = `${entries[0]?.incarnation}:${this.#parts.group}:${this.#parts.topic}`;
-    const { committer, execution } = this.#parts;
+    const { committer, execution, group, topic } = this.#parts;
+    const scope = scopeOf(entries[0]?.incarnation ?? "", group, topic);
     const outcome = await execution.run(
       items,
       scope,

@@ -10,6 +10,7 @@ const ids = Array.from({ length: 40 }, (_, at) => `${7 + Math.floor(at / 13)}-${
 type Action =
   | { readonly what: "deliver"; readonly count: number }
   | { readonly what: "deal-with"; readonly picks: readonly number[] }
+  | { readonly what: "late"; readonly picks: readonly number[] }
   | { readonly what: "acknowledge" }
   | { readonly what: "compact" }
   | { readonly what: "rewind"; readonly to: number };
@@ -20,6 +21,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
     what: fc.constant("deal-with" as const),
     picks: fc.array(fc.nat(39), { maxLength: 5 }),
   }),
+  fc.record({ what: fc.constant("late" as const), picks: fc.array(fc.nat(39), { maxLength: 5 }) }),
   fc.constant({ what: "acknowledge" as const }),
   fc.constant({ what: "compact" as const }),
   fc.record({ what: fc.constant("rewind" as const), to: fc.nat(39) }),
@@ -34,8 +36,9 @@ async function agrees(
   const model = new Set<string>();
   const pending = new Set<string>();
   let delivered = 0;
-  const unit = (done: readonly string[]): WorkerUnit => ({
-    scope: "s",
+  let [scope, former, bound] = ["s0", "", 0];
+  const unit = (done: readonly string[], scope: string): WorkerUnit => ({
+    scope,
     done,
     reads: [],
     writes: [],
@@ -50,24 +53,39 @@ async function agrees(
       const picked = each.picks.map((at) => ids[at] ?? "").filter((id) => pending.has(id));
       const done = [...new Set(picked)].filter((id) => !model.has(id));
       if (done.length === 0) continue;
-      await store.commit(unit(done));
-      await after(store, "s", done.at(-1) ?? "");
+      await store.commit(unit(done, scope));
+      await after(store, scope, done.at(-1) ?? "");
       for (const id of done) model.add(id);
+    } else if (each.what === "late" && former !== "") {
+      // A worker that has not heard of the replay yet: what it commits before the bound counts, the rest does not.
+      const done = [...new Set(each.picks.map((at) => ids[at] ?? ""))];
+      const known = await store.isDone(former, done);
+      await store.commit(
+        unit(
+          done.filter((id) => !known.has(id)),
+          former,
+        ),
+      );
+      for (const id of done) if (ids.indexOf(id) < bound) model.add(id);
+      const lastDelivered = ids[bound] ?? "0-0";
+      await after(store, former, lastDelivered);
     } else if (each.what === "acknowledge") {
       for (const id of pending) if (model.has(id)) pending.delete(id);
     } else if (each.what === "compact") {
       const lastDelivered = ids[delivered - 1] ?? "0-0";
-      await store.compact("s", { lastDelivered, pending: [...pending] });
-    } else if (each.to < delivered) {
+      await store.compact(scope, { lastDelivered, pending: [...pending] });
+    } else if (each.what === "rewind" && each.to < delivered) {
       const from = ids[each.to] ?? "";
-      await store.forget("s", from);
+      [former, bound] = [scope, each.to];
+      scope = `${scope}'`;
+      await store.rewind(former, from, scope);
       delivered = each.to;
       for (const id of ids.slice(each.to)) {
         model.delete(id);
         pending.delete(id);
       }
     }
-    const found = await store.isDone("s", ids);
+    const found = await store.isDone(scope, ids);
     if (ids.some((id) => found.has(id) !== model.has(id))) return false;
   }
   return true;

@@ -88,14 +88,15 @@ for (const [kind, { backend, state }] of Object.entries(kinds)) {
 
   test(`emit() refuses what does not fit the schema, and stores nothing of its list: ${kind}`, async (t) => {
     const own = backend();
-    const stream = streamOf(t, { backend: own, topic: `strict-${++count}` });
+    const topic = `strict-${++count}`;
+    const stream = streamOf(t, { backend: own, topic });
     const bad = { device: "a", n: "x" } as unknown as Reading;
     await assert.rejects(stream.emit([{ device: "a", n: 1 }, bad]), {
       code: "EVENT_INVALID",
       message: 'n: found "x", expected number',
     });
     await stream.emit({ device: "a", n: 2 });
-    assert.equal(await own.length(`strict-${count}`), 1);
+    assert.equal(await own.length(topic), 1);
   });
 
   test(`Stream loses nothing of a burst within a millisecond: ${kind}`, async (t) => {
@@ -248,24 +249,33 @@ for (const [kind, { backend, state }] of Object.entries(kinds)) {
     await until("sixty", () => total === 60);
   });
 
-  test(`replay() has a group handle again what lies from a time on: ${kind}`, async (t) => {
-    const stream = streamOf(t);
-    const seen: number[] = [];
-    stream.subscribe(async (event, context) => {
-      context.state.put("last", event.payload.n);
-      seen.push(event.payload.n);
+  for (const over of [{}, { key: "device" }]) {
+    test(`replay() has a group handle again what lies from a time on, as often as asked: ${kind} ${JSON.stringify(over)}`, async (t) => {
+      const stream = streamOf(t, over);
+      const seen: number[] = [];
+      stream.subscribe(async (event, context) => {
+        context.state.put("last", event.payload.n);
+        seen.push(event.payload.n);
+      });
+      const committed = (total: number): Promise<void> =>
+        until(`${total} handled and committed`, async () => {
+          return (await stream.health()).subscriptions[0]?.succeeded === total;
+        });
+      await stream.emit([0, 1].map((n) => ({ device: "d", n })));
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      const from = new Date();
+      await stream.emit([2, 3].map((n) => ({ device: "d", n })));
+      await stream.start();
+      await committed(4);
+      await stream.replay(from);
+      await committed(6);
+      await stream.replay("start");
+      await committed(10);
+      await stream.emit({ device: "d", n: 4 });
+      await committed(11);
+      assert.deepEqual(seen, [0, 1, 2, 3, 2, 3, 0, 1, 2, 3, 4]);
     });
-    await stream.emit([0, 1].map((n) => ({ device: "d", n })));
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    const from = new Date();
-    await stream.emit([2, 3].map((n) => ({ device: "d", n })));
-    await stream.start();
-    await until("four", () => seen.length === 4);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    await stream.replay(from);
-    await until("two again", () => seen.length === 6);
-    assert.deepEqual(seen.slice(4), [2, 3]);
-  });
+  }
 
   test(`late() moves an event to the late topic as it was: ${kind}`, async (t) => {
     const own = backend();
