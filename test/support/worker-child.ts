@@ -64,6 +64,8 @@ async function run(plan: WorkerPlan): Promise<void> {
     context.emit(plan.outTopic, { n });
     if (n % 50 === 7 && context.attempt === 1) throw new Error("asked to fail");
   });
+  await stream.start();
+  process.stdout.write("joined\n");
   await stream.runForever();
 }
 

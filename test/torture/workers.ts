@@ -19,6 +19,8 @@ export interface WorkersPlan {
   readonly events: number;
   readonly seed: number;
   readonly fault?: WorkerFault;
+  /** The most kills of workers; left out: for as long as there is something to do. */
+  readonly kills?: number;
   /** How long it may take after the last event was emitted, ms. */
   readonly limitMs?: number;
 }
@@ -58,15 +60,17 @@ export async function workersRun(plan: WorkersPlan): Promise<WorkersReport> {
     state: plan.store === "valkey" ? "valkey" : `${plan.folder}/state.db`,
     ...(plan.fault !== undefined && { fault: plan.fault }),
   };
-  const pool = Array.from({ length: workers }, () => startWorker(child));
+  const start = (): PoolWorker => startWorker(child, plan.folder);
+  const pool = Array.from({ length: workers }, start);
   const kills = { worker: 0, server: 0 };
   const end = new AbortController();
-  const killing = kill(pool, server, child, random, kills, end.signal);
+  const most = plan.kills ?? Infinity;
+  const killing = kill({ pool, server, start, random, kills, most }, end.signal);
   const emitted = await emitAll(server.url, plan.events);
   const isDone = await dealtWith(server, plan.limitMs ?? 600_000);
   end.abort();
   await killing;
-  await Promise.all(pool.map((worker) => stop(worker, "SIGTERM")));
+  await Promise.all(pool.map(({ child }) => stop(child, "SIGTERM")));
   const states = await readStates(plan, child);
   const seen = await readSeen(server.url);
   const deadLetters = Number(server.cli("XLEN", `${topic}-dlq`));
@@ -116,16 +120,27 @@ async function dealtWith(server: RedisServer, limitMs: number): Promise<boolean>
   return false;
 }
 
-/** A worker each 150 to 650 ms, and about each twelfth time the server instead. */
+interface PoolWorker {
+  readonly child: ChildProcess;
+  /** It has joined its group, or is gone. */
+  readonly joined: Promise<unknown>;
+}
+
+interface Killing {
+  readonly pool: PoolWorker[];
+  readonly server: RedisServer;
+  readonly start: () => PoolWorker;
+  readonly random: () => number;
+  readonly kills: { worker: number; server: number };
+  readonly most: number;
+}
+
+/** A worker each 150 to 650 ms, and about each twelfth time the server instead; one in ten while it is starting. */
 async function kill(
-  pool: ChildProcess[],
-  server: RedisServer,
-  plan: WorkerPlan,
-  random: () => number,
-  kills: { worker: number; server: number },
+  { pool, server, start, random, kills, most }: Killing,
   end: AbortSignal,
 ): Promise<void> {
-  while (!end.aborted) {
+  while (!end.aborted && kills.worker < most) {
     await delay(150 + random() * 500);
     if (end.aborted) return;
     if (random() < 1 / 12) {
@@ -135,18 +150,23 @@ async function kill(
     } else {
       const at = Math.floor(random() * pool.length);
       const worker = pool[at];
-      if (worker !== undefined) await stop(worker, "SIGKILL");
-      pool[at] = startWorker(plan);
+      // Who is killed before it has joined has done nothing that a kill could spoil.
+      if (random() > 0.1) await worker?.joined;
+      if (worker !== undefined) await stop(worker.child, "SIGKILL");
+      pool[at] = start();
       kills.worker += 1;
     }
   }
 }
 
-function startWorker(plan: WorkerPlan): ChildProcess {
+function startWorker(plan: WorkerPlan, folder: string): PoolWorker {
   const script = new URL("../support/worker-child.ts", import.meta.url).pathname;
-  return spawn(process.execPath, [script, JSON.stringify(plan)], {
-    stdio: ["ignore", "ignore", "inherit"],
+  const child = spawn(process.execPath, [script, JSON.stringify(plan)], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, NODE_COMPILE_CACHE: `${folder}/compiled` },
   });
+  const said = child.stdout === null ? Promise.resolve() : once(child.stdout, "data");
+  return { child, joined: Promise.race([said, once(child, "exit")]) };
 }
 
 async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
