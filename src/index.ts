@@ -12,7 +12,8 @@ export type { StreamBackend } from "./stream/backend.ts";
 export type { DeadLetters, ListedDeadLetter } from "./stream/dead-letters.ts";
 export type { Schema } from "./stream/event-schema.ts";
 export { MemoryBackend } from "./stream/memory.ts";
-export { Stream, type StreamHealth, type StreamOptions } from "./stream/stream.ts";
+export { Stream, type StreamOptions } from "./stream/stream.ts";
+export type { StreamHealth, SubscriptionHealth } from "./stream/stream-health.ts";
 export type { SubscribeOptions } from "./stream/subscription.ts";
 export { ValkeyBackend } from "./stream/valkey.ts";
 export type {

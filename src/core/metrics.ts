@@ -3,6 +3,14 @@
  * Names without the prefix `holdfast_` carry PSPF's meaning.
  */
 
+/**
+ * Buckets for commits and batches, seconds: an SSD's fsync takes 1 ms, an SD card's 5 to 100, a dying one's
+ * seconds.
+ */
+export const secondsBuckets = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+] as const;
+
 interface MetricRow {
   readonly kind: "counter" | "gauge" | "histogram";
   readonly help: string;

@@ -5,7 +5,7 @@
  * Bounded: a metric has at most `seriesMax` series; what comes on top is counted together under the label `other`.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
-import { metricTable, type Metrics } from "../core/metrics.ts";
+import { metricTable, secondsBuckets, type Metrics } from "../core/metrics.ts";
 import type { EventLoopWatch } from "./event-loop.ts";
 import { bytesWritten } from "./wear.ts";
 
@@ -22,11 +22,6 @@ export interface MetricsParts {
 
 /** Series of one metric: names come from the configuration, and a Prometheus for 5,000 devices pays for each. */
 const seriesMax = 1000;
-/**
- * Buckets for commits and batches, seconds: an SSD's fsync takes 1 ms, an SD card's 5 to 100, a dying one's
- * seconds.
- */
-const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 type Name = keyof typeof metricTable;
 type AnyLabels = Readonly<Record<string, string>>;
@@ -42,7 +37,7 @@ export function createMetrics(parts: MetricsParts): MetricsBook {
     const overflow = (): void => parts.onOverflow?.(name, seriesMax);
     const common = { name, help: row.help, labelNames: [...row.labels], registers: [registry] };
     if (row.kind === "histogram") {
-      const histogram = new Histogram({ ...common, buckets });
+      const histogram = new Histogram({ ...common, buckets: [...secondsBuckets] });
       const make = (labels: AnyLabels): { observe(value: number): void } => {
         // zero() makes the series show before its first observation.
         histogram.zero(labels);

@@ -28,6 +28,7 @@ import { defaultLog } from "./default-log.ts";
 import { checkOutgoing, type Schema } from "./event-schema.ts";
 import { defaultStore, openBackend } from "./opening.ts";
 import { OutboxFlush } from "./outbox-flush.ts";
+import { metricsText, subscriptionHealth, type StreamHealth } from "./stream-health.ts";
 import {
   createSubscription,
   keyOf,
@@ -55,21 +56,6 @@ export interface StreamOptions<P> extends SubscribeOptions<P> {
   readonly log?: Log;
   readonly clock?: Clock;
   readonly random?: () => number;
-}
-
-export interface StreamHealth {
-  readonly status: "ok" | "degraded";
-  readonly backend: string;
-  readonly subscriptions: readonly {
-    readonly topic: string;
-    readonly group: string;
-    readonly succeeded: number;
-    readonly failed: number;
-    readonly deadLetters: number;
-    readonly lastError: string | null;
-    /** Why nothing goes on at the moment. */
-    readonly trouble: string | null;
-  }[];
 }
 
 /** How long handlers that run, and their commit, may take when the stream stops, ms. */
@@ -174,17 +160,14 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
   async health(): Promise<StreamHealth> {
     const backend =
       this.#backend === undefined ? "not opened yet" : (await this.#backend).description;
-    const subscriptions = this.#subscriptions.map(({ topic, group, figures }) => ({
-      topic,
-      group,
-      succeeded: figures.succeededTotal,
-      failed: figures.failedTotal,
-      deadLetters: figures.deadLettersTotal,
-      lastError: figures.lastError,
-      trouble: figures.trouble,
-    }));
+    const subscriptions = await Promise.all(this.#subscriptions.map(subscriptionHealth));
     const isWell = subscriptions.every(({ trouble }) => trouble === null);
     return { status: isWell ? "ok" : "degraded", backend, subscriptions };
+  }
+
+  /** PSPF's metrics of this worker in Prometheus' text format: serve it where a Prometheus can scrape it. */
+  metrics(): Promise<string> {
+    return metricsText(this.#subscriptions);
   }
 
   /** The dead letters of this stream's topic, or of another's. */
@@ -193,8 +176,8 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
   }
 
   /**
-   * Has a group handle again what lies from `from` on: a time, an entry's ID (`ms-n`), or `"start"`, the oldest. What it has remembered of
-   * those (positions) is forgotten; its state is not. What is being handled meanwhile is handled once or twice.
+   * Has a group handle again what lies from `from` on: a time, an entry's ID (`ms-n`), or `"start"`, the oldest. Its
+   * state stays as it is. What is being handled meanwhile is handled once or twice.
    */
   async replay(
     from: Date | string,

@@ -1,13 +1,16 @@
-/** What a worker tells of itself: counts since its start, and what is wrong now. PSPF's names where it has one. */
+/** What a worker counts since its start, and what is wrong now. */
 import type { HoldfastError } from "../core/errors.ts";
+import { secondsBuckets } from "../core/metrics.ts";
 
 export class WorkerFigures {
   succeededTotal = 0;
   failedTotal = 0;
   deadLettersTotal = 0;
   droppedTotal = 0;
-  /** Of the last batch, with its commit, ms. */
-  lastBatchMs = 0;
+  /** Batches with their commits: how many ended within each of `secondsBuckets`, in all, and how long they took. */
+  readonly batchesWithin = secondsBuckets.map(() => 0);
+  batchesTotal = 0;
+  batchSecondsTotal = 0;
   lastError: string | null = null;
   /** Why nothing goes on at the moment. */
   trouble: string | null = null;
@@ -27,7 +30,11 @@ export class WorkerFigures {
     this.lastError = error.message;
   }
 
-  took(ms: number): void {
-    this.lastBatchMs = ms;
+  took(seconds: number): void {
+    this.batchesTotal += 1;
+    this.batchSecondsTotal += seconds;
+    secondsBuckets.forEach((bound, at) => {
+      if (seconds <= bound) this.batchesWithin[at] = (this.batchesWithin[at] ?? 0) + 1;
+    });
   }
 }

@@ -199,7 +199,7 @@ export class Worker {
         const startedMs = clock.monotonicMs();
         left.forEach((entry) => (entry.firstMs ??= clock.wallMs()));
         const again = await this.#runOnce(member, left);
-        figures.took(clock.monotonicMs() - startedMs);
+        figures.took((clock.monotonicMs() - startedMs) / 1_000);
         if (again === null) break;
         left = again;
         // Two that meet again and again would go on for ever in step.

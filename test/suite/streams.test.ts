@@ -303,6 +303,44 @@ for (const [kind, { backend, state }] of Object.entries(kinds)) {
     await until("the second attempt", () => attempts.length === 2);
   });
 
+  test(`health() and metrics() tell what was handled, what failed and what waits: ${kind}`, async (t) => {
+    const stream = streamOf(t, { retry: { attempts: 2, backoffMs: 10 }, batch: { max: 1 } });
+    assert.equal((await stream.health()).backend, "not opened yet");
+    let go = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (go = resolve));
+    stream.subscribe(async ({ payload: { n } }) => {
+      if (n === 2) await gate;
+      if (n === 1) throw new Error("no good");
+    });
+    await stream.emit([0, 1, 2, 3].map((n) => ({ device: "d", n })));
+    await stream.start();
+    const health = async () => (await stream.health()).subscriptions[0];
+    await until("what waits behind the gate", async () => {
+      const said = await health();
+      return (
+        said !== undefined && said.succeeded > 0 && (said.waiting ?? 0) + (said.pending ?? 0) > 1
+      );
+    });
+    go();
+    await until("all", async () => {
+      const said = await health();
+      return said?.succeeded === 3 && said.deadLetters === 1 && said.pending === 0;
+    });
+    const said = await health();
+    assert.deepEqual([said?.failed, said?.waiting, said?.trouble], [1, 0, null]);
+    assert.equal(said?.lastError, "no good");
+    const text = await stream.metrics();
+    const labels = `stream="${said?.topic}",group="g"`;
+    assert.ok(text.includes(`stream_lag{${labels}} 0\n`), text);
+    assert.ok(
+      text.includes(`stream_messages_processed_total{${labels},status="success"} 3\n`),
+      text,
+    );
+    const count = Number(/stream_processing_seconds_count\{.*\} (\d+)/.exec(text)?.[1]);
+    const within = Number(/stream_processing_seconds_bucket\{.*le="\+Inf"\} (\d+)/.exec(text)?.[1]);
+    assert.ok(count >= 4 && within === count, text);
+  });
+
   test(`stop() ends what is handled and leaves nothing pending of it: ${kind}`, async (t) => {
     const own = backend();
     const topic = `stop-${++count}`;
