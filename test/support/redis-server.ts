@@ -83,7 +83,7 @@ export function serverProgram(): string {
   return "redis-server";
 }
 
-function answers(port: number): Promise<boolean> {
+export function answers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");
     const end = (isUp: boolean): void => {
