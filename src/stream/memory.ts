@@ -10,6 +10,7 @@ import { HoldfastError } from "../core/errors.ts";
 import type { GroupProgress } from "../state/state.ts";
 import type * as contract from "./backend.ts";
 import { compareIds } from "./entry-id.ts";
+import { checkMembership } from "./topic-names.ts";
 
 /** 100,000: about 50 MB of small events. */
 const entriesMax = 100_000;
@@ -103,7 +104,8 @@ export class MemoryBackend implements contract.StreamBackend {
     return Promise.resolve(ids);
   }
 
-  join(membership: contract.Membership): Promise<contract.Member> {
+  async join(membership: contract.Membership): Promise<contract.Member> {
+    checkMembership(membership);
     const topic = this.#topic(membership.topic);
     let group = topic.groups.get(membership.group);
     if (group === undefined) {
@@ -121,14 +123,15 @@ export class MemoryBackend implements contract.StreamBackend {
     const write = (to: string, fields: contract.EncodedFields): void => {
       void this.append(to, [fields]);
     };
-    return Promise.resolve(
-      new MemoryMember({ topic, group, membership, consumer, clock: this.#clock, write }),
-    );
+    return new MemoryMember({ topic, group, membership, consumer, clock: this.#clock, write });
   }
 
   range(name: string, from: string, max: number): Promise<readonly contract.Entry[]> {
     const { entries } = this.#topic(name);
-    const found = entries.filter(({ id }) => from === "-" || compareIds(id, idOf(from)) >= 0);
+    const isBehind = from.startsWith("(");
+    const first = isBehind ? from.slice(1) : from;
+    const isFrom = (id: string): boolean => compareIds(id, idOf(first)) >= (isBehind ? 1 : 0);
+    const found = from === "-" ? entries : entries.filter(({ id }) => isFrom(id));
     return Promise.resolve(found.slice(0, max));
   }
 

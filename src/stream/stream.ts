@@ -36,7 +36,7 @@ import {
   type Subscription,
 } from "./subscription.ts";
 import { traceEmit } from "./tracing.ts";
-import { encodings } from "./encodings.ts";
+import { encodings, sizeOf } from "./encodings.ts";
 import type { OutgoingEvent, TraceHeaders } from "./wire.ts";
 import type { BatchHandler, EmitOptions, EventHandler, Handling } from "./worker-handler.ts";
 
@@ -107,7 +107,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
 
   /**
    * Resolves when stored: the entry's ID, or null where a try whose answer was lost had stored it.
-   * @throws HoldfastError EVENT_INVALID when it does not fit the schema (nothing of a list is stored then),
+   * @throws HoldfastError EVENT_INVALID when it does not fit the schema, EVENT_TOO_LARGE (nothing of a list is stored then),
    *   STREAM_FULL, STREAM_UNREACHABLE after a minute in vain
    */
   emit(payload: P, options?: EmitOptions): Promise<string | null>;
@@ -317,9 +317,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
 
   #encode(topic: string, event: OutgoingEvent): OutboxEvent & { bytes: number } {
     const fields = encodings[this.#options.encoding ?? "pspf"].encode(event);
-    let bytes = 0;
-    for (const value of fields) bytes += value.length;
-    return { topic, fields, bytes };
+    return { topic, fields, bytes: sizeOf(fields, topic) };
   }
 
   #group(): string {

@@ -54,7 +54,11 @@ export class ValkeyConnection {
   readonly #options: ValkeyOptions;
   #client: Redis | Cluster | undefined;
   #opening: Promise<void> | undefined;
+  /** Why there is no connection at the moment. */
   #lastError = "no connection yet";
+  /** How the server last refused to let us in. */
+  #denial = "";
+  #isDatabaseRefused = false;
 
   constructor(options: ValkeyOptions) {
     this.#options = options;
@@ -69,53 +73,28 @@ export class ValkeyConnection {
   }
 
   /**
-   * May be called twice: the second waits for the first.
-   * @throws HoldfastError when there is no answer; once there was one, it connects again by itself
+   * May be called twice: the second waits for the first. Once there was an answer it connects again by itself.
+   * @throws HoldfastError when there is no answer, we are not let in, or the server is too old
    */
   open(): Promise<void> {
     return (this.#opening ??= this.#open());
   }
 
   async #open(): Promise<void> {
-    const { Redis, Cluster } = await import("iovalkey");
-    const { nodes, common } = this.#settings();
-    const mode = this.#options.mode ?? "single";
-    const first = nodes[0] ?? {};
-    if (mode === "cluster") {
-      this.#client = new Cluster(nodes, {
-        lazyConnect: true,
-        enableOfflineQueue: false,
-        clusterRetryStrategy: retryDelayMs,
-        redisOptions: common,
-        slotsRefreshTimeout: 2_000,
-      });
-    } else if (mode.startsWith("sentinel:")) {
-      this.#client = new Redis({
-        ...common,
-        sentinels: nodes as { host: string; port: number }[],
-        name: mode.slice("sentinel:".length),
-        sentinelRetryStrategy: retryDelayMs,
-        lazyConnect: true,
-        enableOfflineQueue: false,
-        retryStrategy: retryDelayMs,
-      });
-    } else {
-      this.#client = new Redis({
-        ...common,
-        ...first,
-        lazyConnect: true,
-        enableOfflineQueue: false,
-        retryStrategy: retryDelayMs,
-      });
-    }
+    this.#client = await this.#create();
     const client = this.#client;
-    client.on("error", (error: Error) => (this.#lastError = messageOf(error)));
+    client.on("error", (error: Error) => this.#failed(error));
+    client.on("node error", (error: Error) => this.#failed(error));
+    client.on("ready", () => (this.#lastError = "no answer"));
     for (const [name, lua] of Object.entries(scripts)) client.defineCommand(name, { lua });
-    await client.connect().catch((thrown: unknown) => {
+    try {
+      await client.connect();
+      await this.#checkServer();
+    } catch (thrown) {
       const error = this.#translate(thrown);
       this.close();
       throw error;
-    });
+    }
   }
 
   close(): void {
@@ -124,9 +103,39 @@ export class ValkeyConnection {
     this.#client = undefined;
   }
 
+  async #create(): Promise<Redis | Cluster> {
+    const { Redis, Cluster } = await import("iovalkey");
+    const { nodes, common } = this.#settings();
+    const mode = this.#options.mode ?? "single";
+    if (mode === "cluster") {
+      return new Cluster(nodes, {
+        lazyConnect: true,
+        enableOfflineQueue: false,
+        clusterRetryStrategy: retryDelayMs,
+        // What was under way when a node's connection went is not sent again behind the callers' backs.
+        retryDelayOnFailover: 0,
+        redisOptions: common,
+        slotsRefreshTimeout: 2_000,
+      });
+    }
+    const own = { lazyConnect: true, enableOfflineQueue: false, retryStrategy: retryDelayMs };
+    if (mode.startsWith("sentinel:")) {
+      return new Redis({
+        ...common,
+        ...own,
+        sentinels: nodes as { host: string; port: number }[],
+        name: mode.slice("sentinel:".length),
+        sentinelRetryStrategy: retryDelayMs,
+      });
+    }
+    return new Redis({ ...common, ...nodes[0], ...own });
+  }
+
   async call(name: string, ...args: readonly Argument[]): Promise<Reply> {
     try {
-      return (await this.#ready().callBuffer(name, ...(args as string[]))) as Reply;
+      const reply = (await this.#ready().callBuffer(name, ...(args as string[]))) as Reply;
+      this.#denial = "";
+      return reply;
     } catch (thrown) {
       throw this.#translate(thrown);
     }
@@ -153,7 +162,9 @@ export class ValkeyConnection {
         string,
         (...args: unknown[]) => Promise<Reply>
       >;
-      return (await run[`${name}Buffer`]?.(keys.length, ...keys, ...args.map(asBuffer))) as Reply;
+      const reply = await run[`${name}Buffer`]?.(keys.length, ...keys, ...args.map(asBuffer));
+      this.#denial = "";
+      return reply as Reply;
     } catch (thrown) {
       throw this.#translate(thrown);
     }
@@ -180,7 +191,9 @@ export class ValkeyConnection {
       // What was under way is not sent again behind the callers' backs.
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 0,
-      commandTimeout: answerMs,
+      // A connection without an answer is given up for a new one; what waits for a connection, a little later.
+      socketTimeout: answerMs,
+      commandTimeout: answerMs + 1_000,
       connectTimeout: 5_000,
       keepAlive: 10_000,
       // A demoted master answers READONLY: the next connection asks for the new one.
@@ -189,12 +202,43 @@ export class ValkeyConnection {
     return { nodes: parsed.map(({ address }) => address), common };
   }
 
+  #failed(error: Error): void {
+    const { message } = error;
+    // The client would go on in database 0.
+    if (/DB index|SELECT/.test(message)) this.#isDatabaseRefused = true;
+    const cause = (error as { lastNodeError?: Error }).lastNodeError;
+    this.#lastError = cause === undefined ? message : messageOf(cause);
+    if (isDenial(this.#lastError)) this.#denial = this.#lastError;
+  }
+
+  /** @throws HoldfastError STREAM_INVALID when the server lacks what we need */
+  async #checkServer(): Promise<void> {
+    if (this.#isDatabaseRefused) {
+      const why = `Server ${this.description} has no such database: ${this.#lastError}`;
+      throw new HoldfastError("STREAM_INVALID", why);
+    }
+    // A user who may not ask is believed.
+    const info = await this.call("INFO", "server").catch((thrown: unknown) => {
+      if (thrown instanceof HoldfastError && thrown.message.includes("NOPERM")) return null;
+      throw thrown;
+    });
+    const version = /^(?:redis|valkey)_version:(\d+)\.(\d+)/m.exec(String(info));
+    const [major, minor] = [Number(version?.[1]), Number(version?.[2])];
+    if (version === null || major > 6 || (major === 6 && minor >= 2)) return;
+    const why = `Server ${this.description} is version ${major}.${minor}: streams need Valkey, or Redis 6.2 or later`;
+    throw new HoldfastError("STREAM_INVALID", why);
+  }
+
   #translate(thrown: unknown): HoldfastError {
     if (thrown instanceof HoldfastError) return thrown;
-    const message = messageOf(thrown);
+    const message = withoutScript(messageOf(thrown));
     const at = this.description;
-    if (/^(NOAUTH|WRONGPASS|NOPERM|ERR AUTH|ERR invalid password)/.test(message)) {
-      return new HoldfastError("STREAM_DENIED", `Server ${at} does not let us in: ${message}`);
+    const isConnection = !/^[A-Z]+ /.test(message);
+    // A connection that is not let in ends with no word of that.
+    const denial = isConnection ? this.#denial : isDenial(message) ? message : "";
+    if (denial !== "") {
+      const why = `Server ${at} does not let us in: ${denial}`;
+      return new HoldfastError("STREAM_DENIED", why, { cause: thrown });
     }
     if (message.startsWith("CROSSSLOT") || message.includes("same slot")) {
       const why = `Cluster ${at} keeps the topic's keys on different nodes: give topics that go together one hash tag, such as {readings}`;
@@ -206,15 +250,35 @@ export class ValkeyConnection {
       const why = `A key on ${at} holds something else than a stream: ${message}`;
       return new HoldfastError("STREAM_INVALID", why, { cause: thrown });
     }
-    const isConnection = !/^[A-Z]+ /.test(message);
-    const why = isConnection ? `${message} (${this.#lastError})` : message;
-    return unreachable(at, why, thrown);
+    if (
+      /^ERR (unknown (sub)?command|syntax error|This instance has cluster support)/i.test(message)
+    ) {
+      const why = `Server ${at} cannot do what streams need: ${message}`;
+      return new HoldfastError("STREAM_INVALID", why, { cause: thrown });
+    }
+    if (isConnection) return unreachable(at, `${message} (${this.#lastError})`, thrown);
+    // It answers: LOADING, READONLY, OOM, CLUSTERDOWN, MISCONF … all pass.
+    return new HoldfastError("STREAM_UNREACHABLE", `Server ${at} cannot do this now: ${message}`, {
+      cause: thrown,
+    });
   }
 }
 
 /** NOGROUP and UNBLOCKED: the topic or the group was deleted, perhaps with all else (FLUSHALL). */
 export function isGroupGone(thrown: unknown): boolean {
   return thrown instanceof HoldfastError && /\b(NOGROUP|UNBLOCKED)\b/.test(thrown.message);
+}
+
+function isDenial(message: string): boolean {
+  return /^(NOAUTH|WRONGPASS|NOPERM|ERR AUTH|ERR invalid (password|user)|ERR The user executing the script)/i.test(
+    message,
+  );
+}
+
+/** Before version 7 a script's error is told with the script's name and line before it. */
+function withoutScript(message: string): string {
+  const inner = /^ERR Error running script.*?: -?([A-Z]{2,} .*)$/s.exec(message);
+  return inner?.[1] ?? message;
 }
 
 function unreachable(at: string, why: string, cause?: unknown): HoldfastError {
@@ -240,6 +304,7 @@ interface ParsedUrl {
 }
 
 function parseUrl(text: string): ParsedUrl {
+  if (text === "") throw invalidUrl("it is empty");
   const bare = text.startsWith("/") ? `unix://${text}` : text;
   let url: URL;
   try {

@@ -12,13 +12,17 @@
  *
  * Bounds: 64 slots; a member is dealt entries until `heldMax` are pending for it, then nobody is (a member that
  * stands still holds its group up, visibly: `lag`); a move looks at 10,000 pending entries of each former owner.
+ *
+ * A consumer that is no member, such as a worker of PSPF, takes entries past all this: of their keys no order is promised.
+ * What it leaves behind is dealt out when it has lain as long as a handler may take.
  */
 import { compactKeyField, compactMark } from "./wire-compact.ts";
 import { common } from "./valkey-scripts.ts";
 
 /**
  * KEYS: topic, retries, members, incarnation. ARGV: group, me, most entries to deal and to give, key's field, lease ms,
- * last ID known or '', most pending for one member, generation known, 'leave' or ''.
+ * last ID known or '', most pending for one member, generation known, 'leave' or '', '' or: how long what a consumer that
+ * is no member (a worker of PSPF, or one whose hash was lost) has pending must have lain to be dealt out too, ms.
  * Gives incarnation, generation, last ID that the group was given, '1' where dealing stopped at the bound, entries as
  * `take` does.
  */
@@ -26,10 +30,11 @@ export const deal = `
 ${common}
 local topic, retries, members = KEYS[1], KEYS[2], KEYS[3]
 local group, me, count, field = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local leaseMs, heldMax, after = tonumber(ARGV[5]), tonumber(ARGV[7]), ARGV[6]
+local leaseMs, heldMax, after, foreignMs = tonumber(ARGV[5]), tonumber(ARGV[7]), ARGV[6], ARGV[10]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local live, names, owners, generation, changed = {}, {}, {}, '0', false
+redis.call('HDEL', members, '') -- even without memory
+local live, names, owners, generation, changed, gone = {}, {}, {}, '0', false, {}
 local all = redis.call('HGETALL', members)
 for i = 1, #all, 2 do
   local kind, name = string.sub(all[i], 1, 2), string.sub(all[i], 3)
@@ -37,21 +42,32 @@ for i = 1, #all, 2 do
     if tonumber(all[i + 1]) > now or (name == me and ARGV[9] ~= 'leave') then live[name] = 0
     else
       redis.call('HDEL', members, all[i])
-      changed = true
+      changed, gone[name] = true, true
     end
   elseif kind == 's:' then owners[tonumber(name)] = all[i + 1]
   else generation = all[i + 1] end
 end
 if ARGV[9] == 'leave' then
   if live[me] then changed = true end
-  live[me] = nil
-  redis.call('HDEL', members, 'm:' .. me)
+  live[me], gone[me] = nil, true
+  -- Who comes next must know whose it was what is pending: a name without a lease is kept by the last that goes.
+  if next(live) then redis.call('HDEL', members, 'm:' .. me)
+  else redis.call('HSET', members, 'm:' .. me, '0') end
 else
   if not live[me] then
     live[me] = 0
     changed = true
   end
   redis.call('HSET', members, 'm:' .. me, string.format('%.0f', now + leaseMs))
+end
+local strange = {}
+if foreignMs ~= '' then
+  for _, had in ipairs(redis.call('XPENDING', topic, group)[4] or {}) do
+    if not live[had[1]] and not gone[had[1]] then
+      local idle = redis.call('XPENDING', topic, group, 'IDLE', foreignMs, '-', '+', 1, had[1])
+      if #idle > 0 then changed, strange[had[1]] = true, true end
+    end
+  end
 end
 for name in pairs(live) do names[#names + 1] = name end
 table.sort(names)
@@ -96,7 +112,13 @@ if changed and #names > 0 then
   local summary = redis.call('XPENDING', topic, group)
   for _, had in ipairs(summary[4] or {}) do
     local died = not live[had[1]]
-    for _, row in ipairs(redis.call('XPENDING', topic, group, '-', '+', 10000, had[1])) do
+    local rows = {}
+    if live[had[1]] or gone[had[1]] then
+      rows = redis.call('XPENDING', topic, group, '-', '+', 10000, had[1])
+    elseif strange[had[1]] then
+      rows = redis.call('XPENDING', topic, group, 'IDLE', foreignMs, '-', '+', 10000, had[1])
+    end
+    for _, row in ipairs(rows) do
       local entry = redis.call('XRANGE', topic, row[1], row[1])[1]
       if entry then
         local to = owners[slotOf(keyOf(row[1], entry[2]))]

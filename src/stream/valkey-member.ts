@@ -20,11 +20,12 @@ import {
 import { deliveriesOf, infoOf } from "./valkey-replies.ts";
 import { incarnationKey, membersKey, stateKey } from "./valkey-keys.ts";
 import { retryKey } from "./topic-names.ts";
+import { valuesMax } from "./valkey-scripts.ts";
 
 /** The longest that one blocking read lasts, ms: a connection that is dead is noticed soon after. */
 const blockMaxMs = 5_000;
-/** On a cluster a blocked read cannot be ended from elsewhere: it is kept short instead. */
-const clusterBlockMaxMs = 500;
+/** Where a blocked read cannot be ended from elsewhere (a cluster, a user who may not) it is kept short instead. */
+const shortBlockMs = 500;
 /** With `keyField`: entries that may be pending for one member before dealing stops. */
 export const heldMax = 5_000;
 
@@ -48,6 +49,9 @@ export class ValkeyMember implements contract.Member {
   /** With `keyField`: the last own entry seen, and the last that the group was given. */
   #last = "";
   #dealt = "";
+  /** The last entry that the group is known to have been given: where it goes on if it is lost and was to begin "now". */
+  #known = "";
+  #canUnblock = false;
   #isLeft = false;
 
   constructor(parts: MemberParts) {
@@ -68,6 +72,11 @@ export class ValkeyMember implements contract.Member {
 
   async join(): Promise<void> {
     this.#consumer = await this.#name.take(this.#parts.membership.consumer);
+    if (!this.#parts.isCluster) {
+      // 0 is nobody's: asked only to know whether we may.
+      const asked = this.#parts.main.call("CLIENT", "UNBLOCK", 0);
+      this.#canUnblock = await asked.then(() => true, isDenied);
+    }
     await this.#join();
   }
 
@@ -76,8 +85,12 @@ export class ValkeyMember implements contract.Member {
   }
 
   async reclaim(idleMs: number, max: number): Promise<contract.Batch> {
-    // Keys are dealt out with what is pending of them: who took an entry by itself would overtake its key.
-    if (this.#parts.membership.keyField !== undefined) return this.#nothing();
+    if (this.#parts.membership.keyField !== undefined) {
+      // Keys are dealt out with what is pending of them: who took an entry by itself would overtake its key. What was
+      // dealt out is seen by the next read.
+      await this.#ifGone(this.#deal(1, "", Math.ceil(idleMs)), null);
+      return this.#nothing();
+    }
     return this.#take([Math.ceil(idleMs), max, "", ""]);
   }
 
@@ -97,8 +110,10 @@ export class ValkeyMember implements contract.Member {
   async renew(ids: readonly string[]): Promise<readonly string[]> {
     const { main, membership } = this.#parts;
     if (!(await this.#name.renew())) {
-      const why = `Member name ${this.#consumer} was taken by another process: this one did not renew it in time`;
-      throw new HoldfastError("STREAM_UNREACHABLE", why);
+      // It was not renewed in time (or the server lost it), and is another process's: what was pending under it too.
+      this.#consumer = await this.#name.take(membership.consumer);
+      this.#last = "";
+      this.#generation = "";
     }
     const keys = [membership.topic];
     if (membership.keyField !== undefined) keys.push(this.#members());
@@ -115,7 +130,7 @@ export class ValkeyMember implements contract.Member {
 
   async settle(settlement: contract.Settlement): Promise<contract.SettleResult> {
     const { topic, group } = this.#parts.membership;
-    const { keys, args } = settleArguments(settlement, {
+    const { keys, args } = settleArguments(await this.#withoutGiants(settlement), {
       topic,
       group,
       consumer: this.#consumer,
@@ -190,8 +205,11 @@ export class ValkeyMember implements contract.Member {
     const { main, membership } = this.#parts;
     const { topic, group, from } = membership;
     const keys = [topic, incarnationKey(group, topic)];
-    const reply = await main.script("join", keys, [group, startOf(from), crypto.randomUUID()]);
-    this.#incarnation = String(reply);
+    const known = from === "now" ? this.#known : "";
+    const args = [group, startOf(from), crypto.randomUUID(), known];
+    const [incarnation, last] = (await main.script("join", keys, args)) as [Buffer, Buffer];
+    this.#incarnation = String(incarnation);
+    this.#known = String(last);
     this.#last = "";
     this.#generation = "";
   }
@@ -212,6 +230,7 @@ export class ValkeyMember implements contract.Member {
       deliveries: 1,
       failures: 0,
     }));
+    this.#known = deliveries.at(-1)?.id ?? this.#known;
     return { incarnation: this.#incarnation, deliveries, dealtAnew: false };
   }
 
@@ -233,20 +252,25 @@ export class ValkeyMember implements contract.Member {
   async #dealOut(max: number): Promise<contract.Batch> {
     const reply = (await this.#deal(max, "")) as [Buffer, Buffer, Buffer, Buffer, Reply[]];
     const [incarnation, generation, last, full, rows] = reply;
-    const dealtAnew = this.#generation !== String(generation);
-    this.#incarnation = String(incarnation);
-    this.#generation = String(generation);
+    // A key that was evicted is no other life of the group.
+    const current = String(incarnation) || this.#incarnation;
+    const isOther = this.#incarnation !== current;
+    const dealtAnew = isOther || this.#generation !== String(generation);
+    this.#incarnation = current;
+    // Another member made the group anew: what is behind the last entry of the old one may be before it in the new one.
+    this.#generation = isOther ? "" : String(generation);
     this.#dealt = String(full) === "1" ? "" : String(last);
+    this.#known = String(last) || this.#known;
     const deliveries = deliveriesOf(rows);
     this.#last = deliveries.at(-1)?.id ?? (dealtAnew ? "" : this.#last);
     return { incarnation: this.#incarnation, deliveries, dealtAnew };
   }
 
-  #deal(max: number, leave: "" | "leave"): Promise<Reply> {
+  #deal(max: number, leave: "" | "leave", foreignMs: number | "" = ""): Promise<Reply> {
     const { main, membership } = this.#parts;
     const { topic, group, keyField = "", leaseMs } = membership;
     const keys = [topic, this.#retries, this.#members(), incarnationKey(group, topic)];
-    const known = [this.#last, heldMax, this.#generation, leave];
+    const known = [this.#last, heldMax, this.#generation, leave, foreignMs];
     return main.script("deal", keys, [group, this.#consumer, max, keyField, leaseMs, ...known]);
   }
 
@@ -261,8 +285,8 @@ export class ValkeyMember implements contract.Member {
 
   /** A read that ends without an answer when the signal comes, and takes nothing then. */
   async #unblockable<T>(signal: AbortSignal, read: () => Promise<T>): Promise<T> {
-    const { blocking, main, isCluster } = this.#parts;
-    if (isCluster) return read();
+    const { blocking, main } = this.#parts;
+    if (!this.#canUnblock) return read();
     const identity = blocking.call("CLIENT", "ID");
     identity.catch(() => undefined);
     const reading = read();
@@ -275,6 +299,22 @@ export class ValkeyMember implements contract.Member {
     } finally {
       signal.removeEventListener("abort", unblock);
     }
+  }
+
+  /**
+   * What has more fields than a script can write (PSPF's may) is moved in two steps: a crash between them leaves its
+   * dead letter twice.
+   */
+  async #withoutGiants(settlement: contract.Settlement): Promise<contract.Settlement> {
+    const { main } = this.#parts;
+    const giants = settlement.moved.filter(({ fields }) => fields.length > valuesMax);
+    if (giants.length === 0) return settlement;
+    const lost = new Set(await this.renew(giants.map(({ id }) => id)));
+    for (const { id, topic, fields } of giants) {
+      if (!lost.has(id)) await main.call("XADD", topic, "*", ...fields);
+    }
+    const moved = settlement.moved.filter(({ fields }) => fields.length <= valuesMax);
+    return { ...settlement, moved, done: [...settlement.done, ...giants.map(({ id }) => id)] };
   }
 
   async #group(): Promise<Record<string, Reply> | null> {
@@ -302,7 +342,7 @@ export class ValkeyMember implements contract.Member {
   }
 
   #blockMs(waitMs: number): number {
-    const most = this.#parts.isCluster ? clusterBlockMaxMs : blockMaxMs;
+    const most = this.#canUnblock ? blockMaxMs : shortBlockMs;
     return Math.max(1, Math.min(most, Math.ceil(waitMs)));
   }
 
@@ -313,6 +353,12 @@ export class ValkeyMember implements contract.Member {
 
 function isKeyGone(thrown: unknown): boolean {
   return thrown instanceof HoldfastError && thrown.message.includes("no such key");
+}
+
+/** False where we may not; what else went wrong is the caller's. */
+function isDenied(thrown: unknown): false {
+  if (thrown instanceof HoldfastError && thrown.code === "STREAM_DENIED") return false;
+  throw thrown;
 }
 
 /** The ID behind which a new group begins. */

@@ -2,9 +2,16 @@
  * What the server does in one step, in Lua. Each script names all keys that it touches, so that it runs on a cluster
  * where they share a hash tag. Lua's numbers are exact to 2 ** 53, which IDs that a server gives never reach.
  *
- * Bounds: `unpack` carries about 8,000 values, so an entry has at most 1,000 fields (valkey.ts) and IDs go in
- * slices of 1,000.
+ * A server that is out of memory refuses a script's first write, unless that takes no memory: after it nothing is refused,
+ * since a script must not end amid its work. So what workers need to go on (and to free memory) begins with such a
+ * write, marked `-- even without memory`.
+ *
+ * Bounds: `unpack` carries about 8,000 values, so an entry that a script writes has at most `valuesMax` of them, and IDs
+ * go in slices of 1,000.
  */
+
+/** Names and values of one entry that a script can write. */
+export const valuesMax = 7_000;
 
 /** IDs as numbers, and `unpack` in slices. */
 export const common = `
@@ -58,18 +65,20 @@ local function passed()
   end
   return floor
 end
-if maxLength > 0 and redis.call('EXISTS', topic) == 1 then
+if maxLength > 0 and redis.call('EXISTS', topic) == 1 and redis.call('XLEN', topic) + entries > maxLength then
+  local floor, turns = passed(), 0
   local over = redis.call('XLEN', topic) + entries - maxLength
-  if over > 0 then
-    local count = math.min(over + math.floor(maxLength / 64), over + 1000)
-    local oldest = redis.call('XRANGE', topic, '-', '+', 'COUNT', count + 1)
+  local count = over + math.min(math.floor(maxLength / 64), 1000)
+  while over > 0 and turns < 20 do
+    local oldest = redis.call('XRANGE', topic, '-', '+', 'COUNT', math.min(count, 1000) + 1)
     local till = oldest[#oldest] and oldest[#oldest][1]
-    local floor = passed()
-    if floor and till and before(floor, till) then till = floor end
-    if till then redis.call('XTRIM', topic, 'MINID', till) end
-    if redis.call('XLEN', topic) + entries > maxLength then
+    if #oldest <= math.min(count, 1000) then till = nil end
+    if till == nil or (floor and before(floor, till)) then till = floor end
+    local gone = till and redis.call('XTRIM', topic, 'MINID', till) or 0
+    if gone == 0 then
       return redis.error_reply('STREAMFULL ' .. topic .. ' holds what some group has not read')
     end
+    over, count, turns = over - gone, count - gone, turns + 1
   end
 end
 local ids, at = {}, 4
@@ -89,17 +98,35 @@ return ids
 
 /**
  * Makes the group where there is none; a group that is made begins a new incarnation.
- * KEYS: topic, incarnation. ARGV: group, ID it begins behind, a UUID for the case.
+ * KEYS: topic, incarnation. ARGV: group, ID it begins behind, a UUID for the case, '' or: the last ID known to the group
+ * before it was lost, behind which it goes on where the topic is the same still, else at its start.
+ * Gives the incarnation and the last ID that the group was given.
  */
 export const join = `
-local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], ARGV[2], 'MKSTREAM')
+${common}
+redis.call('PERSIST', KEYS[2]) -- even without memory
+local start = ARGV[2]
+if ARGV[4] ~= '' then
+  local last = '0-0'
+  if redis.call('EXISTS', KEYS[1]) == 1 then
+    local info = redis.call('XINFO', 'STREAM', KEYS[1])
+    for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end
+  end
+  start = before(last, ARGV[4]) and '0' or ARGV[4]
+end
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], start, 'MKSTREAM')
+local incarnation = ARGV[3]
 if made.err then
   if not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
-  local known = redis.call('GET', KEYS[2])
-  if known then return known end
+  incarnation = redis.call('GET', KEYS[2]) or ARGV[3]
 end
-redis.call('SET', KEYS[2], ARGV[3])
-return ARGV[3]
+redis.call('SET', KEYS[2], incarnation)
+for _, info in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local of = {}
+  for i = 1, #info, 2 do of[info[i]] = info[i + 1] end
+  if of['name'] == ARGV[1] then return {incarnation, of['last-delivered-id']} end
+end
+return {incarnation, '0-0'}
 `;
 
 /**
@@ -150,6 +177,7 @@ local topic, group, me = KEYS[1], ARGV[1], ARGV[2]
 if KEYS[2] then
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('HDEL', KEYS[2], '') -- even without memory
   if redis.call('HEXISTS', KEYS[2], 'm:' .. me) == 1 then
     redis.call('HSET', KEYS[2], 'm:' .. me, string.format('%.0f', now + ARGV[3]))
   end
@@ -171,6 +199,8 @@ return lost
  * done (ID) · failed (ID, failures) · moved (ID, key's index, count, values) · reads (key, '' or '1' and value) ·
  * writes (key, '' or '1' and value, expires ms or '0') · emits (key's index, count, values).
  * A state value lies as its end in ms (0: none), a colon, and its bytes.
+ * Nothing is written before all that may be refused was looked at: a script that ends in an error keeps what it wrote.
+ * What emits waits while the server is out of memory; all else goes on.
  */
 export const settle = `
 ${common}
@@ -201,6 +231,13 @@ for i = 1, tonumber(arg()) do moved[i] = {arg(), tonumber(arg()), values()} end
 for i = 1, tonumber(arg()) do reads[i] = {arg(), arg(), arg()} end
 for i = 1, tonumber(arg()) do writes[i] = {arg(), arg(), arg(), arg()} end
 for i = 1, tonumber(arg()) do emits[i] = {tonumber(arg()), values()} end
+local types = {'stream', 'hash', 'hash', 'zset'}
+for i = 1, #KEYS do
+  local found = redis.call('TYPE', KEYS[i]).ok
+  if found ~= 'none' and found ~= (types[i] or 'stream') then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. found)
+  end
+end
 local lost = {}
 if isUnit then
   for _, id in ipairs(done) do if owner(topic, group, id) ~= me then lost[#lost + 1] = id end end
@@ -212,9 +249,12 @@ if isUnit then
     if (row[2] == '' and found ~= nil) or (row[2] == '1' and found ~= row[3]) then return {0, lost} end
   end
 end
+for _, row in ipairs(emits) do redis.call('XADD', KEYS[row[1]], '*', unpack(ARGV, row[2], row[3])) end
+redis.call('HDEL', retries, '') -- even without memory
 for _, row in ipairs(moved) do
-  if redis.call('XACK', topic, group, row[1]) == 1 then
+  if owner(topic, group, row[1]) then
     redis.call('XADD', KEYS[row[2]], '*', unpack(ARGV, row[3], row[4]))
+    redis.call('XACK', topic, group, row[1])
     redis.call('HDEL', retries, row[1])
   else
     lost[#lost + 1] = row[1]
@@ -240,7 +280,6 @@ if isUnit then
     redis.call('ZREM', expiries, key)
   end
 end
-for _, row in ipairs(emits) do redis.call('XADD', KEYS[row[1]], '*', unpack(ARGV, row[2], row[3])) end
 if #done > 0 then
   sliced('XACK', topic, group, done)
   if redis.call('EXISTS', retries) == 1 then sliced('HDEL', retries, nil, done) end
@@ -250,13 +289,14 @@ return {1, lost}
 
 /** Moves one entry to another topic. KEYS: from, to. ARGV: ID, values. */
 export const move = `
-if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return 0 end
 redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2))
+redis.call('XDEL', KEYS[1], ARGV[1])
 return 1
 `;
 
 /**
- * Removes members that have nothing pending, have been silent for long, and hold no name.
+ * Removes members that have nothing pending and have been silent for long: whoever is alive reads every few seconds.
  * KEYS: topic. ARGV: group, me, silent ms. Whatever is pending for a member that is deleted would be lost, so
  * looking and deleting are one step.
  */
@@ -277,6 +317,7 @@ return count
 export const name = `
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] and owner ~= ARGV[3] then return owner end
+redis.call('PERSIST', KEYS[1]) -- even without memory
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return ''
 `;

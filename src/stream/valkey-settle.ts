@@ -1,7 +1,7 @@
 /** A settlement as the keys and arguments of its script (valkey-scripts.ts, `settle`). */
 import type { EncodedFields, Settlement } from "./backend.ts";
 import type { Argument } from "./valkey-connection.ts";
-import { stateKey } from "./valkey-keys.ts";
+import { expiriesKey, stateKey } from "./valkey-keys.ts";
 
 interface SettleParts {
   readonly topic: string;
@@ -16,8 +16,7 @@ export function settleArguments(
   parts: SettleParts,
 ): { keys: string[]; args: Argument[] } {
   const { topic, group, consumer, retries, nowMs } = parts;
-  const state = stateKey(group, topic);
-  const keys = [topic, retries, state, `${state}:expiries`];
+  const keys = [topic, retries, stateKey(group, topic), expiriesKey(group, topic)];
   const indexes = new Map<string, number>();
   const indexOf = (written: string): number => {
     let index = indexes.get(written);

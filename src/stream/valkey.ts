@@ -14,13 +14,14 @@
 import { systemClock, type Clock } from "../core/clock.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type * as contract from "./backend.ts";
+import { fieldsMax } from "./encodings.ts";
 import { idBefore } from "./entry-id.ts";
 import { ValkeyConnection, type Argument, type ValkeyOptions } from "./valkey-connection.ts";
 import { incarnationKey, membersKey, producerKey } from "./valkey-keys.ts";
+import { valuesMax } from "./valkey-scripts.ts";
 import { ValkeyMember } from "./valkey-member.ts";
+import { checkMembership, hashTag } from "./topic-names.ts";
 
-/** The most fields of one entry: more than Lua can put on its stack is no event any more. */
-export const fieldsMax = 1_000;
 /** How long a producer's mark outlives its last append, ms: a day, in which whoever sends again has done so. */
 const markMs = 86_400_000;
 
@@ -35,6 +36,8 @@ export class ValkeyBackend implements contract.StreamBackend {
   readonly #clock: Clock;
   readonly #main: ValkeyConnection;
   readonly #members = new Set<ValkeyMember>();
+  /** Several backends may live in one process. */
+  readonly #instance = crypto.randomUUID();
   #joined = 0;
 
   constructor(options: ValkeyBackendOptions) {
@@ -65,6 +68,7 @@ export class ValkeyBackend implements contract.StreamBackend {
     options: contract.AppendOptions = {},
   ): Promise<readonly (string | null)[]> {
     if (entries.length === 0) return [];
+    this.#checkTag(topic);
     const { maxLength = 0, producer } = options;
     const keys = [topic];
     if (producer !== undefined) keys.push(producerKey(topic, producer.id));
@@ -83,7 +87,8 @@ export class ValkeyBackend implements contract.StreamBackend {
   }
 
   async join(membership: contract.Membership): Promise<contract.Member> {
-    checkNames(membership);
+    checkMembership(membership);
+    this.#checkTag(membership.topic);
     const blocking = new ValkeyConnection(this.#options);
     this.#joined += 1;
     const member = new ValkeyMember({
@@ -92,7 +97,7 @@ export class ValkeyBackend implements contract.StreamBackend {
       blocking,
       membership,
       isCluster: this.#options.mode === "cluster",
-      instance: `${this.#joined}`,
+      instance: `${this.#instance}-${this.#joined}`,
     });
     try {
       await blocking.open();
@@ -124,7 +129,13 @@ export class ValkeyBackend implements contract.StreamBackend {
     to: string,
     fields: contract.EncodedFields,
   ): Promise<boolean> {
-    return (await this.#main.script("move", [topic, to], [id, ...fields])) === 1;
+    if (fields.length <= valuesMax) {
+      return (await this.#main.script("move", [topic, to], [id, ...fields])) === 1;
+    }
+    // More than a script can write goes in two steps: a crash between them leaves it in both topics.
+    if ((await this.range(topic, id, 1))[0]?.id !== id) return false;
+    await this.#main.call("XADD", to, "*", ...fields);
+    return (await this.remove(topic, [id])) === 1;
   }
 
   async remove(topic: string, ids: readonly string[]): Promise<number> {
@@ -134,17 +145,11 @@ export class ValkeyBackend implements contract.StreamBackend {
   async length(topic: string): Promise<number> {
     return Number(await this.#main.call("XLEN", topic));
   }
-}
 
-/** A group's name stands before the topic's in our keys: a brace in it would be the hash tag. */
-function checkNames({ topic, group }: contract.Membership): void {
-  if (topic === "" || group === "") {
-    throw new HoldfastError(
-      "STREAM_INVALID",
-      "Topic and group need a name of one character or more",
-    );
-  }
-  if (/[{}]/.test(group)) {
-    throw new HoldfastError("STREAM_INVALID", `Group ${group}: a group's name holds no braces`);
+  /** @throws HoldfastError STREAM_INVALID when a cluster would keep the topic's keys on different nodes */
+  #checkTag(topic: string): void {
+    if (this.#options.mode !== "cluster" || hashTag(topic) !== null) return;
+    const why = `Topic ${topic} has no hash tag: a cluster would keep it and its retries, dead letters and state on different nodes; name it {${topic}}`;
+    throw new HoldfastError("STREAM_INVALID", why);
   }
 }

@@ -38,8 +38,15 @@ export async function startCluster(
     ownerOf(key) {
       const slot = slotOf(key);
       for (const node of nodes) {
-        const own = node.cli("CLUSTER", "NODES").split("\n").find((line) => line.includes("myself"));
-        const ranges = own?.split(" ").slice(8).filter((range) => !range.startsWith("[")) ?? [];
+        const own = node
+          .cli("CLUSTER", "NODES")
+          .split("\n")
+          .find((line) => line.includes("myself"));
+        const ranges =
+          own
+            ?.split(" ")
+            .slice(8)
+            .filter((range) => !range.startsWith("[")) ?? [];
         for (const range of ranges) {
           const [from, to = from] = range.split("-").map(Number);
           if (slot >= Number(from) && slot <= Number(to)) return node;

@@ -42,7 +42,8 @@ export async function startSentinels(folder: string): Promise<RedisSentinels> {
       Number(ask(first, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", masterName).split("\n")[1]),
     async stop() {
       await Promise.all(sentinels.map(({ stop }) => stop()));
-      await Promise.all([master.stop(), replica.stop()]);
+      // Also where one was stopped with SIGSTOP.
+      await Promise.all([master.kill(), replica.kill()]);
     },
   };
 }
