@@ -19,7 +19,7 @@ import type { Log } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { OutboxEvent } from "../state/state.ts";
 import { BatchEffects, type EventEffects } from "./effects.ts";
-import { traceProcess } from "./tracing.ts";
+import { traceCreate, traceProcess } from "./tracing.ts";
 import type { OutgoingEvent, TraceHeaders } from "./wire.ts";
 import type { EmitOptions, Handling, StreamContext, StreamEvent } from "./worker-handler.ts";
 
@@ -195,14 +195,17 @@ class Run {
     const item = this.#items[from];
     if (item === undefined) return null;
     const layer = this.#effects.begin();
-    const { timeoutMs, clock, topic } = this.#parts;
+    const { timeoutMs, clock, topic, group, handling } = this.#parts;
     const ending = new AbortController();
     const onStop = (): void => ending.abort(this.#stop.reason);
     this.#stop.addEventListener("abort", onStop, { once: true });
     const timer = clock.after(timeoutMs, () => ending.abort());
     const call = { isLate: false };
     try {
-      await traceProcess(topic, item.event.id, item.trace, async (trace) => {
+      const isBatch = handling.kind === "batch";
+      const subject = isBatch ? { count: to - from } : { id: item.event.id };
+      const came = isBatch ? this.#items.slice(from, to).map((each) => each.trace) : [item.trace];
+      await traceProcess({ topic, group }, subject, came, async (trace) => {
         const context = this.#contextOf(item, layer, ending.signal, trace, call);
         const result = this.#call(from, to, context);
         if (result instanceof Promise) await unlessAborted(result, ending.signal);
@@ -251,13 +254,14 @@ class Run {
       },
       emit: (to, payload, options: EmitOptions = {}) =>
         ifOpen(() => {
+          const id = nameOf(this.#scope, item.event.entryId, layer.emits.length);
           const encoded = encode(to, {
-            id: nameOf(this.#scope, item.event.entryId, layer.emits.length),
+            id,
             type: options.type ?? "GenericEvent",
             time: options.time ?? clock.wallMs(),
             key: options.key ?? null,
             payload,
-            trace,
+            trace: traceCreate(to, id, trace),
           });
           layer.emitted({ topic: encoded.topic, fields: encoded.fields }, encoded.bytes);
         }),

@@ -37,7 +37,7 @@ import {
 } from "./subscription.ts";
 import { traceEmit } from "./tracing.ts";
 import { encodings, sizeOf } from "./encodings.ts";
-import type { OutgoingEvent, TraceHeaders } from "./wire.ts";
+import type { OutgoingEvent } from "./wire.ts";
 import type { BatchHandler, EmitOptions, EventHandler, Handling } from "./worker-handler.ts";
 
 export interface StreamOptions<P> extends SubscribeOptions<P> {
@@ -119,10 +119,10 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
     const checked = payloads.map((each) =>
       schema === undefined ? each : checkOutgoing(schema, each),
     );
-    const ids = await traceEmit(topic, undefined, async (trace) => {
-      const encoded = checked.map((each) =>
-        this.#encode(topic, this.#outgoing(each, options, trace)),
-      );
+    const events = checked.map((each) => this.#outgoing(each, options));
+    const subject = isList ? { count: events.length } : { id: events[0]?.id ?? "" };
+    const ids = await traceEmit(topic, subject, async (trace) => {
+      const encoded = events.map((event) => this.#encode(topic, { ...event, trace }));
       const queue = await this.#queue(topic);
       return Promise.all(encoded.map(({ fields, bytes }) => queue.append(fields, bytes)));
     });
@@ -303,7 +303,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
     return queue;
   }
 
-  #outgoing(payload: unknown, options: EmitOptions, trace: TraceHeaders): OutgoingEvent {
+  #outgoing(payload: unknown, options: EmitOptions): Omit<OutgoingEvent, "trace"> {
     const { key, eventType } = this.#options;
     return {
       id: crypto.randomUUID(),
@@ -311,7 +311,6 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
       time: options.time ?? this.#clock.wallMs(),
       key: options.key ?? (key === undefined ? null : keyOf(payload, key)),
       payload,
-      trace,
     };
   }
 
