@@ -6,6 +6,7 @@ export type { Log, LogFields } from "./core/context.ts";
 export type { Headers, StoredEvent } from "./core/event.ts";
 export { HoldfastError, type ErrorCode } from "./core/errors.ts";
 export { MemoryStore } from "./state/memory.ts";
+export { RocksDbStore, type RocksDbStoreOptions } from "./state/rocksdb.ts";
 export { SqliteStore } from "./state/sqlite.ts";
 export type { WorkerStore } from "./state/state.ts";
 export type { StreamBackend } from "./stream/backend.ts";

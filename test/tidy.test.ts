@@ -61,6 +61,7 @@ const mayImport: Record<string, readonly string[]> = {
 const doors: Record<string, readonly string[]> = {
   "better-sqlite3": ["src/journal/sqlite.ts", "src/state/sqlite-file.ts"],
   iovalkey: ["src/stream/valkey-connection.ts"],
+  "rocksdb-native": ["src/state/rocksdb-package.ts"],
   "@opentelemetry/api": ["src/stream/tracing.ts"],
   "mqtt-packet": ["src/source/mqtt-connection.ts"],
   mqtt: ["src/sink/mqtt.ts"],
@@ -145,9 +146,10 @@ test("each package has one door", () => {
       );
     }
   }
-  const dependencies = Object.keys(
-    (JSON.parse(readFileSync("package.json", "utf8")) as { dependencies: object }).dependencies,
-  );
+  const { dependencies: own, peerDependencies: optional } = JSON.parse(
+    readFileSync("package.json", "utf8"),
+  ) as { dependencies: object; peerDependencies: object };
+  const dependencies = [...Object.keys(own), ...Object.keys(optional)];
   assert.deepEqual(dependencies.sort(), Object.keys(doors).sort(), "dependencies and doors differ");
 });
 

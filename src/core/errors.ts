@@ -165,6 +165,16 @@ export const errorTable = {
       "The file that should keep a group's state is damaged, from a newer version, or another program's; it was not touched",
     hint: "Name another path, or move the file away: positions and state begin anew then",
   },
+  STATE_LOCKED: {
+    kind: "config",
+    sentence: "Another worker has the folder that keeps a group's state open",
+    hint: "RocksDB serves one worker: give this one a folder of its own, or share a SqliteStore",
+  },
+  STATE_PACKAGE: {
+    kind: "config",
+    sentence: "The optional package that keeps state is not installed, or cannot be loaded",
+    hint: "`npm install rocksdb-native@3.18.1`; on Debian also `apt-get install libatomic1`",
+  },
   ADMIN_UNREACHABLE: {
     kind: "transient",
     sentence: "The agent's admin API does not answer",

@@ -63,3 +63,15 @@ export function holds(ranges: readonly IdRange[], id: bigint): boolean {
   const found = ranges[low - 1];
   return found !== undefined && found.last >= id;
 }
+
+/** Sixteen bytes, the largest first: stores compare blobs as memcmp does. */
+export function blobOf(id: bigint): Buffer {
+  const blob = Buffer.allocUnsafe(16);
+  blob.writeBigUInt64BE(id >> 64n, 0);
+  blob.writeBigUInt64BE(id & 0xffff_ffff_ffff_ffffn, 8);
+  return blob;
+}
+
+export function numberOf(blob: Buffer): bigint {
+  return (blob.readBigUInt64BE(0) << 64n) | blob.readBigUInt64BE(8);
+}

@@ -11,8 +11,10 @@ import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import Database from "better-sqlite3";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import { before, idNumber, passed, union, type IdRange } from "./positions.ts";
-import type { GroupProgress, OutboxEvent, OutboxRow, WorkerCommit, WorkerUnit } from "./state.ts";
+import { pack, unpack } from "./packed-fields.ts";
+import { before, blobOf, idNumber, numberOf, passed, union, type IdRange } from "./positions.ts";
+import { rangesMax, scopesMax } from "./scope-positions.ts";
+import type { GroupProgress, OutboxRow, WorkerCommit, WorkerUnit } from "./state.ts";
 
 export interface SqliteFileOptions {
   readonly path: string;
@@ -23,9 +25,6 @@ export interface SqliteFileOptions {
 /** `hfst`: says whose file it is (https://www.sqlite.org/pragma.html#pragma_application_id). */
 const applicationId = 0x68667374;
 const version = 1;
-/** At 100 events a commit, 1,000 commits without a compaction: twenty times what is usual. */
-export const rangesMax = 100_000;
-export const scopesMax = 64;
 const sweepMax = 20;
 /** How long another process's commit is waited for, ms: a few fsyncs of a slow card. */
 const busyMs = 5_000;
@@ -272,40 +271,6 @@ export class SqliteFile {
     if (statement === undefined) this.#statements.set(sql, (statement = this.#db.prepare(sql)));
     return statement;
   }
-}
-
-/** Sixteen bytes, the largest first: SQLite compares blobs as memcmp does. */
-function blobOf(id: bigint): Buffer {
-  const blob = Buffer.allocUnsafe(16);
-  blob.writeBigUInt64BE(id >> 64n, 0);
-  blob.writeBigUInt64BE(id & 0xffff_ffff_ffff_ffffn, 8);
-  return blob;
-}
-
-function numberOf(blob: Buffer): bigint {
-  return (blob.readBigUInt64BE(0) << 64n) | blob.readBigUInt64BE(8);
-}
-
-/** Values one behind the other, each with its length before it. */
-function pack(fields: OutboxEvent["fields"]): Buffer {
-  const parts: Buffer[] = [];
-  for (const value of fields) {
-    const bytes = typeof value === "string" ? Buffer.from(value) : Buffer.from(value);
-    const length = Buffer.allocUnsafe(4);
-    length.writeUInt32LE(bytes.length);
-    parts.push(length, bytes);
-  }
-  return Buffer.concat(parts);
-}
-
-function unpack(packed: Buffer): Uint8Array[] {
-  const fields: Uint8Array[] = [];
-  for (let at = 0; at < packed.length;) {
-    const length = packed.readUInt32LE(at);
-    fields.push(packed.subarray(at + 4, at + 4 + length));
-    at += 4 + length;
-  }
-  return fields;
 }
 
 function translate(thrown: unknown, path: string): HoldfastError {

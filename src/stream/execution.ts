@@ -65,16 +65,27 @@ export class Execution {
     this.#parts = parts;
   }
 
+  /** @throws HoldfastError when state cannot be read for a reason that does not pass */
   async run(
     items: readonly RunItem[],
     scope: string,
     readState: (key: string) => Promise<Uint8Array | null>,
     stop: AbortSignal,
   ): Promise<ExecutionOutcome> {
-    const effects = new BatchEffects<OutboxEvent>(readState);
+    let broken: HoldfastError | null = null as HoldfastError | null;
+    const effects = new BatchEffects<OutboxEvent>(async (key) => {
+      try {
+        return await readState(key);
+      } catch (thrown) {
+        if (thrown instanceof HoldfastError && thrown.kind !== "transient") broken = thrown;
+        throw thrown;
+      }
+    });
     const run = new Run(this.#parts, items, scope, effects, stop, () => this.#warn());
     if (this.#parts.handling.kind === "batch") await run.bisect(0, items.length);
     else await run.lanes();
+    // That a person must look at the store is no event's fault: nothing of the batch is decided.
+    if (broken !== null) throw broken;
     run.succeeded.sort((a, b) => a - b);
     run.failures.sort((a, b) => a.index - b.index);
     return { succeeded: run.succeeded, late: run.late, failures: run.failures, effects };

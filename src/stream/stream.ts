@@ -72,7 +72,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
   readonly #declared: Declared[] = [];
   readonly #queues = new Map<string, AppendQueue>();
   readonly #outboxes: OutboxFlush[] = [];
-  readonly #stores = new Map<string, WorkerStore>();
+  readonly #stores = new Map<string, Promise<WorkerStore>>();
   readonly #stopping = new AbortController();
   #backend: Promise<StreamBackend> | undefined;
   #subscriptions: Subscription[] = [];
@@ -234,6 +234,13 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
         random: this.#random(),
       });
     });
+    // A store that was chosen is opened at once: that it cannot be is no event's fault.
+    if (typeof this.#options.state === "object") {
+      await this.#store("").catch((thrown: unknown) => {
+        if (!(thrown instanceof HoldfastError) || thrown.kind !== "transient") throw thrown;
+        this.#log.warn(thrown.message, { code: thrown.code });
+      });
+    }
     await Promise.all(this.#subscriptions.map(({ worker }) => worker.start()));
   }
 
@@ -243,7 +250,8 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
     await Promise.all(this.#subscriptions.map(({ worker }) => worker.stop(graceMs)));
     await Promise.all([...this.#queues.values()].map((queue) => queue.drained()));
     await Promise.all(this.#outboxes.map((outbox) => outbox.stop(graceMs / 2)));
-    await Promise.all([...this.#stores.values()].map((store) => store.close()));
+    const stores = await Promise.allSettled(this.#stores.values());
+    for (const store of stores) if (store.status === "fulfilled") await store.value.close();
     const backend = await this.#backend?.catch(() => undefined);
     await backend?.close();
   }
@@ -266,15 +274,27 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
     return inStore(space, open, outbox);
   }
 
-  /** The group's store, opened when it is first needed. */
-  async #store(group: string): Promise<WorkerStore> {
+  /** The group's store, opened when it is first needed: a group without effects has none. */
+  #store(group: string): Promise<WorkerStore> {
     const given = this.#options.state;
     const key = typeof given === "object" ? "" : group;
-    let store = this.#stores.get(key);
-    if (store === undefined) {
-      store = typeof given === "object" ? given : await defaultStore(group);
-      this.#stores.set(key, store);
+    let opening = this.#stores.get(key);
+    if (opening === undefined) {
+      opening = this.#openStore(typeof given === "object" ? given : defaultStore(group));
+      this.#stores.set(key, opening);
+      // What does not pass is told to who asked; what does is asked for again.
+      opening.catch(() => this.#stores.delete(key));
+    }
+    return opening;
+  }
+
+  async #openStore(found: WorkerStore | Promise<WorkerStore>): Promise<WorkerStore> {
+    const store = await found;
+    try {
       await store.open();
+    } catch (thrown) {
+      await store.close();
+      throw thrown;
     }
     return store;
   }

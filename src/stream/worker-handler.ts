@@ -33,9 +33,9 @@ export interface StreamContext {
     delete(key: string): void;
   };
   /** Emits into a topic, together with what else the batch did, or not at all. */
-  emit(topic: string, payload: unknown, options?: EmitOptions): void;
+  readonly emit: (topic: string, payload: unknown, options?: EmitOptions) => void;
   /** The event came too late to be counted: it moves to `{topic}-late` when the batch is committed. */
-  late(): void;
+  readonly late: () => void;
   readonly topic: string;
   readonly group: string;
   readonly key: string | null;

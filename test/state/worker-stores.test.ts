@@ -5,9 +5,13 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import Database from "better-sqlite3";
 import { MemoryStore } from "../../src/state/memory.ts";
-import { rangesMax, scopesMax, SqliteFile } from "../../src/state/sqlite-file.ts";
+import { rangesMax, scopesMax } from "../../src/state/scope-positions.ts";
+import { RocksDbStore } from "../../src/state/rocksdb.ts";
+import { SqliteFile } from "../../src/state/sqlite-file.ts";
 import { SqliteStore } from "../../src/state/sqlite.ts";
 import type { WorkerStore, WorkerUnit } from "../../src/state/state.ts";
+import { ValkeyBackend } from "../../src/stream/valkey.ts";
+import { startRedis } from "../support/redis-server.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
@@ -22,6 +26,7 @@ const unit = (over: Partial<WorkerUnit>): WorkerUnit => ({
 
 const stores: Record<string, (t: TestContext) => WorkerStore> = {
   SqliteStore: (t) => new SqliteStore({ path: join(tempDir(t), "state.db") }),
+  RocksDbStore: (t) => new RocksDbStore({ path: join(tempDir(t), "state") }),
   MemoryStore: () => new MemoryStore({ wallMs: () => Date.now() }),
 };
 
@@ -218,4 +223,61 @@ test("SqliteFile forgets the scopes that were used the longest ago", (t) => {
   }
   const has = (scope: string): boolean => file.isDone(scope, ["1-0"]).size === 1;
   assert.deepEqual([has("s0"), has("s1"), has(`s${scopesMax}`)], [false, true, true]);
+});
+
+/** State beside the stream has no store of its own: it is a part of what `settle` does. */
+test("ValkeyBackend keeps state with what is settled: values, ends, and nothing of a refused unit", async (t) => {
+  const server = await startRedis(tempDir(t));
+  t.after(() => server.stop());
+  const backend = new ValkeyBackend({ url: server.url });
+  await backend.open();
+  t.after(() => backend.close());
+  const member = await backend.join({ topic: "t", group: "g", from: "start", leaseMs: 5_000 });
+  await backend.append(
+    "t",
+    [1, 2, 3, 4, 5].map((n) => ["n", String(n)]),
+  );
+  const read = await member.read(5, 0, new AbortController().signal);
+  const ids = read.deliveries.map(({ id }) => id);
+  const settle = async (at: number, reads: WorkerUnit["reads"], writes: WorkerUnit["writes"]) =>
+    (
+      await member.settle({
+        done: [ids[at] ?? ""],
+        failed: [],
+        moved: [],
+        effects: { reads, writes, emits: [{ topic: "out", fields: ["n", String(at)] }] },
+      })
+    ).result;
+  const write = (key: string, value: string | null, expiresAt?: number) => ({
+    space: "g:t",
+    key,
+    value: value === null ? null : bytes(value),
+    ...(expiresAt !== undefined && { expiresAt }),
+  });
+  const value = async (key: string): Promise<string | null> => {
+    const found = await member.readState("g:t", key);
+    return found === null ? null : String(Buffer.from(found));
+  };
+  const binary = Buffer.from([0, 58, 255, 10]);
+  const all = [
+    write("k", "1"),
+    write("gone", "x", Date.now() - 1),
+    write("kept", "x", Date.now() + 60_000),
+    { space: "g:t", key: "b", value: binary },
+  ];
+  assert.equal(await settle(0, [{ space: "g:t", key: "k", value: null }], all), "settled");
+  assert.deepEqual([await value("k"), await value("gone"), await value("kept")], ["1", null, "x"]);
+  assert.deepEqual(Buffer.from((await member.readState("g:t", "b")) ?? []), binary);
+  // What it read has changed; its entry is settled; another's read holds.
+  const stale = [{ space: "g:t", key: "k", value: null }];
+  assert.equal(await settle(1, stale, [write("k", "2")]), "refused");
+  assert.equal(await settle(0, [], [write("k", "3")]), "refused");
+  assert.equal(await value("k"), "1");
+  const right = [{ space: "g:t", key: "k", value: bytes("1") }];
+  assert.equal(await settle(1, right, [write("k", null)]), "settled");
+  assert.equal(await value("k"), null);
+  const expired = [{ space: "g:t", key: "gone", value: null }];
+  assert.equal(await settle(2, expired, [write("gone", "y")]), "settled");
+  assert.equal(await value("gone"), "y");
+  assert.equal(await backend.length("out"), 3);
 });

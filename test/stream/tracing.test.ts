@@ -103,7 +103,7 @@ for (const [kind, backend] of Object.entries(backends)) {
       assert.equal(traceOf(span), traceOf(chain[0] as ReadableSpan));
       if (at > 0) assert.equal(span.parentSpanContext?.spanId, idOf(chain[at - 1] as ReadableSpan));
     }
-    const [, send, process, create, last] = chain as ReadableSpan[];
+    const [, send, process, create, last] = chain;
     assert.deepEqual(
       [send, process, create, last].map((span) => span?.kind),
       [SpanKind.PRODUCER, SpanKind.CONSUMER, SpanKind.PRODUCER, SpanKind.CONSUMER],
