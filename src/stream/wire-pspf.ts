@@ -25,7 +25,7 @@ export const pspf: Encoding = {
     }
     const kind = payload["event_type"] ?? type;
     if (typeof kind !== "string" || kind === "" || wouldBeJson(kind)) {
-      const why = `event_type: found ${typeof kind === "string" ? JSON.stringify(kind) : shownType(kind)}, expected text that is not itself JSON`;
+      const why = `event_type: found ${typeof kind === "string" ? kind : shownType(kind)}, expected text that is not itself JSON`;
       throw new HoldfastError("EVENT_INVALID", why);
     }
     const own = (name: string, otherwise: string): string =>

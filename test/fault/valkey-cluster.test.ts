@@ -44,9 +44,9 @@ for (const state of ["sqlite", "valkey"] as const) {
       const { cluster, line } = await started(t, state, key === undefined ? {} : { key });
       await line.emit(0, 100);
       let next = 100;
-      let isMoving = true;
+      const moved = new AbortController();
       const emitting = (async () => {
-        for (; isMoving; next += 20) await line.emit(next, next + 20);
+        for (; !moved.signal.aborted; next += 20) await line.emit(next, next + 20);
       })();
       const slot = cluster.slotOf(line.topic);
       for (let turn = 0; turn < 4; turn += 1) {
@@ -56,7 +56,7 @@ for (const state of ["sqlite", "valkey"] as const) {
         await until("the new owner", () => cluster.ownerOf(line.topic) === to);
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
-      isMoving = false;
+      moved.abort();
       await emitting;
       t.diagnostic(`${next} events`);
       assert.deepEqual(await line.all(0, next), []);

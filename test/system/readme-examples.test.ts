@@ -38,7 +38,7 @@ test("README has an example of each thing, and says of each what it prints", () 
 
 interface Started {
   readonly process: ChildProcess;
-  output(): string;
+  readonly output: () => string;
 }
 
 function start(t: TestContext, text: string, url: string, state: string): Started {
