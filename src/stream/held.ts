@@ -35,6 +35,8 @@ export interface HeldEntry {
 
 export class Held {
   readonly #entries = new Map<string, HeldEntry>();
+  /** Since the read began: their incarnations. At most what was held then and what was taken over meanwhile. */
+  readonly #settled = new Map<string, string>();
   readonly #isOrdered: boolean;
 
   constructor(isOrdered: boolean) {
@@ -45,8 +47,22 @@ export class Held {
     return this.#entries.size;
   }
 
-  has(id: string): boolean {
-    return this.#entries.has(id);
+  /** A read begins: what is settled while it is under way may still be in its answer, and is not to be run again. */
+  watch(): void {
+    this.#settled.clear();
+  }
+
+  /** It is held, or was settled while the read that brought it was under way. */
+  knows(id: string, incarnation: string): boolean {
+    return this.#entries.has(id) || this.#settled.get(id) === incarnation;
+  }
+
+  /** Dealt with, and acknowledged. */
+  settle(id: string): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    this.#entries.delete(id);
+    this.#settled.set(id, entry.incarnation);
   }
 
   ids(): string[] {

@@ -133,6 +133,7 @@ export class Worker {
       }
       const most = Math.min(room, batchMax);
       const signal = this.#reading.signal;
+      this.#held.watch();
       const batch = await this.#patiently(() => member.read(most, Math.max(waitMs, 1_000), signal));
       if (batch === null) break;
       if (batch.dealtAnew) await this.#lookAgain(member);
@@ -151,7 +152,7 @@ export class Worker {
   #take(batch: Batch): void {
     this.#held.dropOthers(batch.incarnation);
     for (const delivery of batch.deliveries) {
-      if (this.#held.has(delivery.id)) continue;
+      if (this.#held.knows(delivery.id, batch.incarnation)) continue;
       let item: HeldEntry["item"] = null;
       let unfit: Error | null = null;
       try {
@@ -307,9 +308,9 @@ export class Worker {
     outcome: ExecutionOutcome,
   ): void {
     const failures = new Map(settlement.failed.map(({ id, failures: count }) => [id, count]));
-    for (const { id } of settlement.moved) this.#held.remove(id);
-    for (const id of settlement.done) this.#held.remove(id);
     for (const id of gone) this.#held.remove(id);
+    for (const { id } of settlement.moved) this.#held.settle(id);
+    for (const id of settlement.done) this.#held.settle(id);
     for (const entry of entries) entry.failures = failures.get(entry.id) ?? entry.failures;
     this.#parts.figures.succeeded(outcome.succeeded.length);
   }
