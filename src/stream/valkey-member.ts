@@ -255,10 +255,12 @@ export class ValkeyMember implements contract.Member {
     // A key that was evicted is no other life of the group.
     const current = String(incarnation) || this.#incarnation;
     const isOther = this.#incarnation !== current;
-    const dealtAnew = isOther || this.#generation !== String(generation);
+    const isSame = this.#generation === String(generation);
+    const dealtAnew = isOther || !isSame;
     this.#incarnation = current;
-    // Another member made the group anew: what is behind the last entry of the old one may be before it in the new one.
-    this.#generation = isOther ? "" : String(generation);
+    // Another member made the group anew, and counts as far by now: what was given lies behind the last entry of the old
+    // one, which the new one may not have reached. The next is from the start.
+    this.#generation = isOther && isSame ? "" : String(generation);
     this.#dealt = String(full) === "1" ? "" : String(last);
     this.#known = String(last) || this.#known;
     const deliveries = deliveriesOf(rows);

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort } from "./mosquitto.ts";
-import { answers, startRedis, type RedisServer } from "./redis-server.ts";
+import { answers, serverProgram, startRedis, type RedisServer } from "./redis-server.ts";
 import { until } from "./until.ts";
 
 /** What the sentinels call the master. */
@@ -62,7 +62,7 @@ async function startSentinel(
     `sentinel failover-timeout ${masterName} 5000`,
   ];
   writeFileSync(file, `${lines.join("\n")}\n`);
-  const child: ChildProcess = spawn("redis-server", [file, "--sentinel"], { stdio: "ignore" });
+  const child: ChildProcess = spawn(serverProgram(), [file, "--sentinel"], { stdio: "ignore" });
   await until(`a sentinel on port ${port}`, () => answers(port));
   return {
     port,
