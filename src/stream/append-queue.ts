@@ -42,6 +42,8 @@ export class AppendQueue {
   readonly #parts: AppendQueueParts;
   readonly #producer = crypto.randomUUID();
   #waiting: Waiting[] = [];
+  /** How many at the front of `#waiting` are gone. */
+  #taken = 0;
   #next = 1;
   #loop: Promise<void> | undefined;
 
@@ -54,7 +56,7 @@ export class AppendQueue {
    * @throws HoldfastError STREAM_FULL, STREAM_UNREACHABLE
    */
   append(fields: EncodedFields, bytes: number): Promise<string | null> {
-    if (this.#waiting.length >= queueMax) {
+    if (this.#waiting.length - this.#taken >= queueMax) {
       const why = `${queueMax} events wait to be stored in ${this.#parts.topic}: await what emit gives`;
       return Promise.reject(new HoldfastError("STREAM_FULL", why));
     }
@@ -71,23 +73,27 @@ export class AppendQueue {
   }
 
   async #run(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const count = this.#count();
-      const batch = this.#waiting.slice(0, count);
-      this.#waiting = this.#waiting.slice(count);
+    while (this.#taken < this.#waiting.length) {
+      const batch = this.#waiting.slice(this.#taken, this.#end());
+      this.#taken += batch.length;
+      // Now and then, not each time: a long queue is not copied for each of its batches.
+      if (this.#taken > this.#waiting.length / 2) {
+        this.#waiting = this.#waiting.slice(this.#taken);
+        this.#taken = 0;
+      }
       await this.#store(batch);
     }
     this.#loop = undefined;
   }
 
-  #count(): number {
-    let [count, bytes] = [0, 0];
-    for (const waiting of this.#waiting) {
-      bytes += waiting.bytes;
-      if (count > 0 && (bytes > batchBytesMax || count >= batchMax)) break;
-      count += 1;
+  /** Where the next batch ends. */
+  #end(): number {
+    let [end, bytes] = [this.#taken, 0];
+    for (; end < this.#waiting.length && end < this.#taken + batchMax; end += 1) {
+      bytes += this.#waiting[end]?.bytes ?? 0;
+      if (end > this.#taken && bytes > batchBytesMax) break;
     }
-    return count;
+    return end;
   }
 
   async #store(batch: readonly Waiting[]): Promise<void> {

@@ -123,7 +123,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
     const subject = isList ? { count: events.length } : { id: events[0]?.id ?? "" };
     const ids = await traceEmit(topic, subject, async (trace) => {
       const encoded = events.map((event) => this.#encode(topic, { ...event, trace }));
-      const queue = await this.#queue(topic);
+      const queue = this.#queues.get(topic) ?? (await this.#queue(topic));
       return Promise.all(encoded.map(({ fields, bytes }) => queue.append(fields, bytes)));
     });
     return isList ? ids : ids[0];

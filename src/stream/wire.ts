@@ -53,10 +53,16 @@ export function textOf(bytes: Uint8Array, field: string): string {
   }
 }
 
+let [lastMs, lastText] = [Number.NaN, ""];
+
 /** ISO 8601 with its zone. @throws HoldfastError EVENT_INVALID */
 export function isoTime(ms: number): string {
+  // Of a burst many are of one millisecond.
+  if (ms === lastMs) return lastText;
   try {
-    return new Date(ms).toISOString();
+    lastText = new Date(ms).toISOString();
+    lastMs = ms;
+    return lastText;
   } catch (cause) {
     throw new HoldfastError("EVENT_INVALID", `time: found ${ms}, expected ms since 1970`, {
       cause,

@@ -66,6 +66,7 @@ export class Worker {
   readonly #end = new AbortController();
   #member: Member | undefined;
   #wake: (() => void) | undefined;
+  #onRoom: (() => void) | undefined;
   #hasReadAll = false;
   #heartbeat: Timer | undefined;
   #beating: Promise<void> = Promise.resolve();
@@ -103,6 +104,7 @@ export class Worker {
     const { clock } = this.#parts;
     this.#reading.abort();
     this.#wake?.();
+    this.#onRoom?.();
     const half = clock.after(graceMs / 2, () => this.#handlers.abort());
     const whole = clock.after(graceMs, () => this.#end.abort());
     await this.#loops?.catch(() => undefined);
@@ -128,7 +130,7 @@ export class Worker {
       const { fresh, waiting } = this.#held.counts();
       const room = waiting >= waitingMax ? 0 : batchMax * 2 - fresh;
       if (room <= 0) {
-        await this.#parts.clock.sleep(5, this.#reading.signal).catch(() => undefined);
+        await new Promise<void>((resolve) => (this.#onRoom = resolve));
         continue;
       }
       const most = Math.min(room, batchMax);
@@ -160,14 +162,9 @@ export class Worker {
       } catch (thrown) {
         unfit = thrown as Error;
       }
-      const { id, fields, deliveries, failures } = delivery;
-      const { incarnation } = batch;
       this.#held.add({
-        id,
-        incarnation,
-        fields,
-        deliveries,
-        failures,
+        ...delivery,
+        incarnation: batch.incarnation,
         item,
         unfit,
         dueMs: 0,
@@ -182,6 +179,8 @@ export class Worker {
     const { clock, batchMax } = this.#parts;
     while (!this.#end.signal.aborted && !this.#handlers.signal.aborted) {
       const batch = this.#held.next(clock.monotonicMs(), batchMax);
+      // While this batch runs the next is read; one that has failed makes room when it has passed.
+      this.#onRoom?.();
       if (batch.length > 0) await this.#batch(member, batch);
       // At the end what is held is done, but nothing is waited for.
       else if (this.#hasReadAll) break;
@@ -339,6 +338,7 @@ export class Worker {
     this.#beats += 1;
     try {
       this.#held.drop(await member.renew(this.#held.ids()));
+      this.#onRoom?.();
       if (this.#reading.signal.aborted) return;
       const { fresh, waiting } = this.#held.counts();
       if (fresh <= batchMax && waiting < waitingMax) {

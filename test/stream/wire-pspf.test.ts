@@ -92,7 +92,7 @@ test("encode() refuses what PSPF could not read, and says which field", () => {
     [null, /null/],
     [{ a: Number.NaN }, /^a: found NaN/],
     [{ a: { b: [Number.POSITIVE_INFINITY] } }, /^a: found Infinity/],
-    [{ event_type: "123" }, /^event_type: found 123/],
+    [{ event_type: "123" }, /^event_type: found "123"/],
     [{ event_type: 5 }, /^event_type/],
     [{ payload: "x" }, /^payload: found string, expected an object/],
     [{ partition: "x" }, /^partition: found string, expected an integer/],
@@ -198,3 +198,54 @@ function asRecord(fields: readonly string[]): Record<string, string> {
 function same(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }
+
+test("decode() takes for JSON what JSON.parse takes, and nothing else", () => {
+  const texts = [
+    "0",
+    "-0",
+    "01",
+    "12 ",
+    "12\n",
+    "1.",
+    ".5",
+    "1.50",
+    "1e5",
+    "1E+5",
+    "1e",
+    "-",
+    "--1",
+    "+1",
+  ];
+  texts.push(
+    "1_000",
+    "2026-11-28T10:00:00Z",
+    "0x10",
+    "1e999",
+    "12345678901234567890",
+    "7f",
+    "1\u000b",
+  );
+  texts.push(
+    "true",
+    "false ",
+    "null\t",
+    "truely",
+    "nul",
+    "none",
+    "fals",
+    "nullnull",
+    "t",
+    "true\u00a0",
+  );
+  texts.push(" 5", "\t[1]", "\u000b1", '"a"', '"a', "{}x", "[1, 2]", "[1", " true", "");
+  for (const text of texts) {
+    let expected: unknown = text;
+    try {
+      expected = JSON.parse(text);
+    } catch {
+      // It stays text.
+    }
+    const entry = ["event_type", "x", "f", text].map((each) => Buffer.from(each));
+    assert.deepEqual(pspf.decode(entry).payload, { f: expected }, JSON.stringify(text));
+  }
+});
