@@ -21,6 +21,7 @@ import { createProjection } from "./flow/project.ts";
 import { createAdmin } from "./host/admin.ts";
 import { boardSerial, defaultDeviceId } from "./host/board.ts";
 import { readCardLife } from "./host/card.ts";
+import { sharedHealth } from "./host/health.ts";
 import { createDiskWatch } from "./host/disk.ts";
 import { createHttpServer } from "./host/http.ts";
 import { parseListen } from "./host/listen.ts";
@@ -35,7 +36,8 @@ import { createStep } from "./processor/kinds.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
 import type { Source } from "./source/source.ts";
-import { MemoryPlane } from "./plane/memory.ts";
+import { createPlane } from "./plane/kinds.ts";
+import type { Plane } from "./plane/plane.ts";
 import { compileStream, defaultStreamOptions } from "./stream/schema.ts";
 
 export interface Agent {
@@ -66,6 +68,8 @@ interface Opened {
   readonly journal: Journal;
   readonly wear: WearMeter;
   readonly stack: AsyncDisposableStack;
+  /** Of the journal's file. */
+  readonly path: string;
   readonly rules: (stream: string) => StreamRules;
   readonly formats: ReadonlyMap<string, PayloadFormat>;
 }
@@ -110,7 +114,7 @@ async function assemble(
   stack.defer(() => http.close());
   await http.open();
 
-  const path = config.journal.path ?? `${stateFolder()}/journal.db`;
+  const path = config.journal.path ?? defaultJournal();
   const wear = startWear(config, surroundings, path, stack);
   journal = await openJournal(config, setup, surroundings, {
     device,
@@ -134,7 +138,7 @@ async function assemble(
   stack.defer(() => admin.close());
   await admin.open();
 
-  const opened: Opened = { config, surroundings, journal, wear, stack, rules, formats };
+  const opened: Opened = { config, surroundings, journal, wear, stack, path, rules, formats };
   startSinks(opened);
   await startProcessors(opened, setup);
   await openSources(opened);
@@ -150,6 +154,10 @@ async function assemble(
     listens: { http: http.address(), admin: admin.address() },
     close: () => stack.disposeAsync(),
   };
+}
+
+function defaultJournal(): string {
+  return `${stateFolder()}/journal.db`;
 }
 
 function startWear(
@@ -283,18 +291,44 @@ function startSinks({ config, surroundings, journal, stack, formats }: Opened): 
   }
 }
 
+/** The plane, and what fills it. */
+async function openPlane({
+  config,
+  surroundings,
+  journal,
+  stack,
+  path,
+  formats,
+}: Opened): Promise<Plane> {
+  const context = surroundings.context("agent", "plane");
+  const [ofPlane, ofProjection] = sharedHealth(context.health);
+  const read = new Set(Object.values(config.processors).flatMap(({ from }) => listOf(from)));
+  const plane = createPlane({
+    context: { ...context, health: ofPlane },
+    settings: config.plane,
+    ...journal.identity(),
+    journal: path,
+    defaultJournal: defaultJournal(),
+    formats,
+    isRead: (stream) => read.has(stream),
+  });
+  stack.defer(() => plane.close());
+  await plane.open();
+  const projection = createProjection({
+    context: { ...context, health: ofProjection },
+    journal,
+    plane,
+    streams: streamsOf(config),
+  });
+  stack.defer(() => projection.stop());
+  projection.start();
+  return plane;
+}
+
 async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void> {
   const { config, surroundings, journal, stack, rules } = opened;
   const processors = Object.entries(config.processors);
-  const planeContext = surroundings.context("agent", "plane");
-  const plane = new MemoryPlane({ clock: surroundings.clock });
-  stack.defer(() => plane.close());
-  await plane.open();
-  surroundings.metrics.gauge("holdfast_plane_connected", {}).set(1);
-  const streams = [...new Set(processors.flatMap(([, { from }]) => listOf(from)))];
-  const projection = createProjection({ context: planeContext, journal, plane, streams });
-  stack.defer(() => projection.stop());
-  projection.start();
+  const plane = await openPlane(opened);
   const baseDir = setup.configFile === undefined ? "." : dirname(resolve(setup.configFile));
   for (const [name, options] of processors) {
     const { retry, onFailure } = options;

@@ -21,7 +21,8 @@ const mayImport: Record<string, readonly string[]> = {
   source: ["core"],
   journal: ["core"],
   stream: ["core", "state/state.ts", "state/sqlite.ts", "processor/processor.ts"],
-  plane: ["core"],
+  // The plane speaks to servers through the library's door, and its entries are of the library's wire formats.
+  plane: ["core", "stream/valkey-connection.ts", "stream/wire-projected.ts"],
   state: ["core"],
   processor: ["core"],
   sink: ["core"],
@@ -38,6 +39,7 @@ const mayImport: Record<string, readonly string[]> = {
   config: [
     "core",
     "journal/options.ts",
+    "plane/options.ts",
     "source/kinds.ts",
     "source/broker-options.ts",
     "sink/kinds.ts",

@@ -14,6 +14,7 @@ import {
   type Infer,
 } from "../core/field.ts";
 import { journalOptions } from "../journal/options.ts";
+import { planeOptions } from "../plane/options.ts";
 import { processorOptions } from "../processor/options.ts";
 import { sinkEntryOptions } from "../sink/kinds.ts";
 import { sourceEntryOptions } from "../source/kinds.ts";
@@ -42,16 +43,6 @@ const clockOptions = group(
     }),
   },
   { doc: "What to do about a clock that is not set yet" },
-);
-
-const planeOptions = group(
-  {
-    kind: oneOf(["auto", "memory"], {
-      doc: "Where processors read from: auto chooses the best there is, memory is this process",
-      default: "auto",
-    }),
-  },
-  { doc: "The copy of the newest events from which processors read; losing it loses nothing" },
 );
 
 const httpOptions = group(

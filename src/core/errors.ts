@@ -134,6 +134,11 @@ export const errorTable = {
     sentence: "A sink's far side refused an event for good",
     hint: "`holdfast dlq-inspect STREAM` shows the event and the far side's reason",
   },
+  PLANE_UNAVAILABLE: {
+    kind: "transient",
+    sentence: "The agent cannot have a Valkey server for its plane; processors read from memory",
+    hint: "`apt-get install valkey-server` (or redis-server), or set `plane.valkey.url`, or `plane.kind: memory`",
+  },
   STREAM_UNREACHABLE: {
     kind: "transient",
     sentence: "The server that keeps the streams does not answer, or cannot take anything now",

@@ -107,7 +107,16 @@ export const metricTable = {
     labels: ["sink"],
   },
   holdfast_dlq_events: { kind: "gauge", help: "Dead letters kept", labels: ["stream"] },
-  holdfast_plane_connected: { kind: "gauge", help: "1 while the plane answers", labels: [] },
+  holdfast_plane_connected: {
+    kind: "gauge",
+    help: "1 while the plane that was asked for answers; 0 while memory stands in for a server",
+    labels: [],
+  },
+  holdfast_plane_info: {
+    kind: "gauge",
+    help: "1 for the plane from which processors read now, by kind (valkey, memory)",
+    labels: ["kind"],
+  },
   holdfast_clock_synced: {
     kind: "gauge",
     help: "1 after the first time sync of this boot",

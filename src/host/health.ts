@@ -105,6 +105,27 @@ export function createHealthBook({ clock, version, device }: HealthParts): Healt
   };
 }
 
+const severity: readonly HealthStatus[] = ["ok", "degraded", "failing"];
+
+/** One line for two parts that report apart: the worse of what they say, the first one's where both say the same. */
+export function sharedHealth(health: Health): readonly [Health, Health] {
+  const said: { status: HealthStatus; detail?: string | undefined }[] = [
+    { status: "ok" },
+    { status: "ok" },
+  ];
+  const part = (index: 0 | 1): Health => ({
+    report(status, detail) {
+      said[index] = { status, detail };
+      const [first = { status }, second = { status }] = said;
+      const isFirst = severity.indexOf(first.status) >= severity.indexOf(second.status);
+      const worse = isFirst ? first : second;
+      health.report(worse.status, worse.detail);
+    },
+    figures: (read) => health.figures(read),
+  });
+  return [part(0), part(1)];
+}
+
 function overall(entries: ReadonlyMap<string, Entry>): HealthStatus {
   if (entries.get("journal")?.status === "failing") return "failing";
   return [...entries.values()].every((entry) => entry.status === "ok") ? "ok" : "degraded";

@@ -18,12 +18,17 @@ export interface MemoryPlaneOptions {
   readonly clock?: Clock;
   /** Payloads and their envelopes over all streams; default 8 MiB, a tenth of what a Pi Zero's agent may have. */
   readonly bytesMax?: number;
+  /** Which streams it wants; left out: all. */
+  readonly isRead?: (stream: string) => boolean;
   /** Events over all streams; default 50,000: at 15,000 a second three seconds for a processor to catch up. */
   readonly eventsMax?: number;
 }
 
 const defaultBytesMax = 8 * 1024 * 1024;
 const defaultEventsMax = 50_000;
+
+/** A group that waits so few events before the head is served from here, not from the journal. */
+const nearMax = 1_000;
 
 /** What an event weighs beside payload and key, bytes: the object, its numbers and array slot as measured in V8. */
 const envelopeBytes = 160;
@@ -55,6 +60,7 @@ export class MemoryPlane implements Plane {
   readonly #clock: Clock;
   readonly #bytesMax: number;
   readonly #eventsMax: number;
+  readonly #isRead: (stream: string) => boolean;
   readonly #lines = new Map<string, Line>();
   #arrivals: Arrival[] = [];
   /** When the list of arrivals is next looked through for those whose events are gone. */
@@ -66,6 +72,7 @@ export class MemoryPlane implements Plane {
     this.#clock = options.clock ?? systemClock(() => "unsynced");
     this.#bytesMax = options.bytesMax ?? defaultBytesMax;
     this.#eventsMax = options.eventsMax ?? defaultEventsMax;
+    this.#isRead = options.isRead ?? (() => true);
   }
 
   open(): Promise<void> {
@@ -87,6 +94,19 @@ export class MemoryPlane implements Plane {
   /** What is held now, for figures. */
   held(): { readonly events: number; readonly bytes: number } {
     return { events: this.#events, bytes: this.#bytes };
+  }
+
+  /** It begins at the head, or where a group waits: what is older the readers take from the journal. */
+  resume(stream: string, head: number): Promise<number | null> {
+    if (!this.#isRead(stream)) return Promise.resolve(null);
+    const waiting = [...this.#line(stream).groups.values()].map(({ next }) => next - 1);
+    const near = waiting.filter((after) => after < head && after >= head - nearMax);
+    return Promise.resolve(Math.min(head, ...near));
+  }
+
+  /** It is lost with the process alone. */
+  onAnew(): void {
+    // Never.
   }
 
   append(stream: string, events: readonly StoredEvent[]): Promise<void> {

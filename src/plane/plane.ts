@@ -8,7 +8,17 @@ import type { StoredEvent } from "../core/event.ts";
 export interface Plane {
   open(): Promise<void>;
   close(): Promise<void>;
-  /** Adds events whose seq follow each other. What is already there is skipped; a hole starts the stream anew. */
+  /**
+   * Where the filling of a stream begins or goes on: after this seq, `head` being the journal's; null: the plane
+   * wants nothing of that stream.
+   */
+  resume(stream: string, head: number): Promise<number | null>;
+  /** `listener` is called when the plane was lost or another one took its place: every stream is to be resumed. */
+  onAnew(listener: () => void): void;
+  /**
+   * Adds events whose seq ascend. What is already there is skipped. Who needs what lies in a hole between them is
+   * `behind`.
+   */
   append(stream: string, events: readonly StoredEvent[]): Promise<void>;
   /** Sets a group's position: it will read what comes after `after`. */
   attach(stream: string, group: string, after: number): Promise<void>;

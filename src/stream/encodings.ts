@@ -1,10 +1,12 @@
 /**
  * The encodings: `pspf` is what Python's PSPF writes and reads, one field for each key of the payload; `compact` keeps
- * the payload as one JSON text. Both are read wherever they stand.
+ * the payload as one JSON text. Both are read wherever they stand, and so is what an agent has projected
+ * (wire-projected.ts).
  */
 import { HoldfastError } from "../core/errors.ts";
 import type { Encoding, Fields, IncomingEvent } from "./wire.ts";
 import { compact, isCompact } from "./wire-compact.ts";
+import { decodeProjected, isProjected } from "./wire-projected.ts";
 import { pspf } from "./wire-pspf.ts";
 
 /** The largest event, bytes: 1 MiB, as in the agent. */
@@ -16,6 +18,7 @@ export const encodings: Readonly<Record<"pspf" | "compact", Encoding>> = { pspf,
 
 /** Any entry, whichever encoding wrote it. @throws HoldfastError EVENT_MALFORMED */
 export function decodeEntry(fields: Fields): IncomingEvent {
+  if (isProjected(fields)) return decodeProjected(fields);
   return isCompact(fields) ? compact.decode(fields) : pspf.decode(fields);
 }
 

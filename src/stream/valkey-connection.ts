@@ -37,21 +37,37 @@ export interface ValkeyOptions {
   /** In place of the URL's. */
   readonly username?: string;
   readonly password?: string;
+  /** A server that does not answer for so long is taken for gone, ms; left out: 15,000. */
+  readonly answerMs?: number;
 }
 
-const scripts = { append, join, rewind, take, renew, settle, move, deal, prune, name, unname };
-type ScriptName = keyof typeof scripts;
+/** Lua by name. */
+export type Scripts = Readonly<Record<string, string>>;
+const streamScripts: Scripts = {
+  append,
+  join,
+  rewind,
+  take,
+  renew,
+  settle,
+  move,
+  deal,
+  prune,
+  name,
+  unname,
+};
 export type Argument = string | number | Uint8Array;
 /** What the server answers: bytes, numbers, null, lists of those. */
 export type Reply = Buffer | number | null | readonly Reply[];
 
-/** A server that does not answer for so long is taken for gone, ms: well beyond the longest blocking read (5 s). */
-const answerMs = 15_000;
+/** Well beyond the longest blocking read (5 s). */
+const defaultAnswerMs = 15_000;
 /** The delay before a reconnection: doubled each time, from 50 ms to this, ms. */
 const reconnectMaxMs = 2_000;
 
 export class ValkeyConnection {
   readonly #options: ValkeyOptions;
+  readonly #scripts: Scripts;
   #client: Redis | Cluster | undefined;
   #opening: Promise<void> | undefined;
   /** Why there is no connection at the moment. */
@@ -60,8 +76,9 @@ export class ValkeyConnection {
   #denial = "";
   #isDatabaseRefused = false;
 
-  constructor(options: ValkeyOptions) {
+  constructor(options: ValkeyOptions, scripts: Scripts = streamScripts) {
     this.#options = options;
+    this.#scripts = scripts;
   }
 
   /** The addresses, without user and password. */
@@ -86,7 +103,7 @@ export class ValkeyConnection {
     client.on("error", (error: Error) => this.#failed(error));
     client.on("node error", (error: Error) => this.#failed(error));
     client.on("ready", () => (this.#lastError = "no answer"));
-    for (const [name, lua] of Object.entries(scripts)) client.defineCommand(name, { lua });
+    for (const [name, lua] of Object.entries(this.#scripts)) client.defineCommand(name, { lua });
     try {
       await client.connect();
       await this.#checkServer();
@@ -152,11 +169,7 @@ export class ValkeyConnection {
     return [one.value, two.value];
   }
 
-  async script(
-    name: ScriptName,
-    keys: readonly string[],
-    args: readonly Argument[],
-  ): Promise<Reply> {
+  async script(name: string, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
     try {
       const run = this.#ready() as unknown as Record<
         string,
@@ -176,7 +189,7 @@ export class ValkeyConnection {
   }
 
   #settings(): { nodes: RedisOptions[]; common: RedisOptions } {
-    const { url, tls, username, password } = this.#options;
+    const { url, tls, username, password, answerMs = defaultAnswerMs } = this.#options;
     const parsed = url.split(",").map((each) => parseUrl(each.trim()));
     const first = parsed[0];
     const user = username ?? first?.username;

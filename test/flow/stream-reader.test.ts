@@ -23,6 +23,8 @@ class Bench {
     const plane: Plane = {
       open: () => memory.open(),
       close: () => memory.close(),
+      resume: (stream, head) => memory.resume(stream, head),
+      onAnew: () => undefined,
       append: (stream, events) => memory.append(stream, events),
       attach: (stream, group, after) => memory.attach(stream, group, after),
       read: (...args) => memory.read(...args),
