@@ -46,7 +46,7 @@ export function createPlane(parts: PlaneParts): Plane {
   });
   const plane = new SwitchingPlane({ context, server, own, memory });
   context.health.figures(() => ({
-    kind: plane.isOnServer ? "valkey" : "memory",
+    from: plane.isOnServer ? "valkey" : "memory",
     server: server.description,
     ...(own !== null && { pid: own.pid, restarts: own.restarts }),
   }));
@@ -55,7 +55,7 @@ export function createPlane(parts: PlaneParts): Plane {
 
 /** Memory as it was asked for, or as the best there is. */
 function memoryAlone({ health, metrics }: Context, memory: MemoryPlane): Plane {
-  health.figures(() => ({ kind: "memory" }));
+  health.figures(() => ({ from: "memory" }));
   metrics.gauge("holdfast_plane_connected", {}).set(1);
   metrics.gauge("holdfast_plane_info", { kind: "memory" }).set(1);
   metrics.gauge("holdfast_plane_info", { kind: "valkey" }).set(0);

@@ -50,6 +50,8 @@ export async function childAgent(
     configFolder?: string;
     /** Where its standard output and error go, as a supervisor would have it; `output` reads it. */
     logFile?: string;
+    /** Beside this process's own environment. */
+    env?: Readonly<Record<string, string>>;
   } = {},
 ): Promise<ChildAgent> {
   const [http, admin] = [await freePort(), await freePort()];
@@ -71,7 +73,10 @@ export async function childAgent(
       const started = spawn(
         process.execPath,
         [...nodeFlags, ...(options.program ?? ["src/main.ts", "run", "--config"]), configFile],
-        { stdio: ["ignore", log, log], env: { ...process.env, ...startEnvironment } },
+        {
+          stdio: ["ignore", log, log],
+          env: { ...process.env, ...startEnvironment, ...options.env },
+        },
       );
       child = started;
       const keep = (data: Buffer): void => {
