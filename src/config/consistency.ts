@@ -33,6 +33,7 @@ export function checkConsistency(value: unknown): Finding[] {
     ...checkLoops(value),
     ...checkOrigins(value),
     ...checkFormats(value),
+    ...checkPlane(value),
     ...checkClasses(value),
     ...checkAddresses(value),
   ];
@@ -186,6 +187,18 @@ function checkFormats(value: unknown): Finding[] {
       return [{ path: ["streams", name, option], at: "key", found, allowed }];
     });
   });
+}
+
+/** What is said of a server that is not asked for would be passed over without a word. */
+function checkPlane(value: unknown): Finding[] {
+  const given = valueAt(value, ["plane", "valkey"]);
+  if (valueAt(value, ["plane", "kind"]) !== "memory" || !isMap(given)) return [];
+  return Object.keys(given).map((option) => ({
+    path: ["plane", "valkey", option],
+    at: "key",
+    found: "found beside kind memory",
+    allowed: "with kind auto or valkey",
+  }));
 }
 
 /** Where events are put. */

@@ -16,6 +16,7 @@
  * each 5 s at the longest; one that comes and goes is returned to after a pause that doubles from 1 s to 60 s, until it
  * has stayed for as long as that.
  */
+import { unlessAborted } from "../core/abort.ts";
 import type { Context } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
@@ -94,6 +95,7 @@ export class SwitchingPlane implements Plane {
       context.log.info(`Processors read from Valkey at ${server.description}`);
     } catch (thrown) {
       await server.close();
+      if (this.#stopping.signal.aborted) return;
       this.#why = messageOf(thrown);
       this.#enter(false);
       context.log.warn(`Processors read from memory: ${this.#why}`);
@@ -241,6 +243,7 @@ export class SwitchingPlane implements Plane {
       await this.#connect();
     } catch (thrown) {
       await server.close();
+      if (this.#stopping.signal.aborted) return false;
       if (messageOf(thrown) !== this.#why) context.log.info(`No Valkey yet: ${messageOf(thrown)}`);
       this.#why = messageOf(thrown);
       this.#report();
@@ -284,7 +287,7 @@ export class SwitchingPlane implements Plane {
       await server.probe();
     })();
     try {
-      await Promise.race([opening, late]);
+      await unlessAborted(Promise.race([opening, late]), this.#stopping.signal);
     } finally {
       isLate = true;
       cancel();

@@ -127,3 +127,17 @@ test("checkConsistency() lists the first of many streams, not all", () => {
   assert.match(told ?? "", /and 481 more$/);
   assert.ok((told ?? "").length < 400);
 });
+
+test("checkConsistency() finds a server that is described beside kind memory", () => {
+  assert.deepEqual(
+    problemsOf(`${least}plane: { kind: memory, valkey: { url: "unix:///s", maxMemory: 8MiB } }\n`),
+    [
+      "agent.yaml:2:34 plane.valkey.url: found beside kind memory, allowed: with kind auto or valkey",
+      "agent.yaml:2:52 plane.valkey.maxMemory: found beside kind memory, allowed: with kind auto or valkey",
+    ],
+  );
+  assert.deepEqual(
+    problemsOf(`${least}plane: { kind: valkey, valkey: { url: "unix:///s" } }\n`),
+    [],
+  );
+});

@@ -5,6 +5,7 @@ import { HoldfastError } from "../../src/core/errors.ts";
 import type { StoredEvent } from "../../src/core/event.ts";
 import { createProjection } from "../../src/flow/project.ts";
 import { MemoryPlane } from "../../src/plane/memory.ts";
+import type { Plane } from "../../src/plane/plane.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { MortalJournal } from "../support/mortal-journal.ts";
 import { jsonEvent } from "../support/processing-line.ts";
@@ -75,6 +76,58 @@ test("createProjection() says when it cannot read, tries again, and heals", asyn
     await settle();
   }
   assert.equal(plane.held().events, 3);
+  assert.equal(context.now().status, "ok");
+  await projection.stop();
+  assert.equal(clock.waiting, 0);
+});
+
+test("createProjection() resumes every stream of a plane that was lost, at once and without an event", async () => {
+  const { clock, context, journal, plane } = bench();
+  let anew = (): void => undefined;
+  const from = new Map([
+    ["in", 2],
+    ["also", 0],
+  ]);
+  const given: string[] = [];
+  let isGone = false;
+  const lossy: Plane = {
+    open: () => plane.open(),
+    close: () => plane.close(),
+    resume: (stream) => Promise.resolve(from.get(stream) ?? null),
+    onAnew: (listener) => (anew = listener),
+    append: (stream, events) => {
+      if (isGone) return Promise.reject(new HoldfastError("STREAM_UNREACHABLE", "Gone"));
+      given.push(`${stream} ${events[0]?.seq}-${events.at(-1)?.seq}`);
+      return Promise.resolve();
+    },
+    attach: () => Promise.resolve(),
+    read: () => Promise.resolve([]),
+    acknowledge: () => Promise.resolve(),
+  };
+  put(journal, "in", 5);
+  put(journal, "also", 3);
+  put(journal, "unwanted", 3);
+  await settle();
+  const streams = ["in", "also", "unwanted"];
+  const projection = createProjection({ context, journal, plane: lossy, streams });
+  projection.start();
+  await settle();
+  assert.deepEqual(given.splice(0), ["in 3-5", "also 1-3"]);
+  from.set("in", 4);
+  from.set("also", 3);
+  anew();
+  await settle();
+  assert.deepEqual(given.splice(0), ["in 5-5"]);
+  // While it fails it waits; another plane ends that.
+  isGone = true;
+  put(journal, "in", 1);
+  await settle();
+  assert.equal(context.now().status, "degraded");
+  isGone = false;
+  from.set("in", 0);
+  anew();
+  await settle();
+  assert.deepEqual(given.splice(0), ["in 1-6"]);
   assert.equal(context.now().status, "ok");
   await projection.stop();
   assert.equal(clock.waiting, 0);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createHealthBook, type HealthBook } from "../../src/host/health.ts";
+import { createHealthBook, type HealthBook, sharedHealth } from "../../src/host/health.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 
 function opened(): { book: HealthBook; clock: FakeClock } {
@@ -87,4 +87,23 @@ test("report() keeps 500 characters of a detail", () => {
   const { book } = opened();
   book.component("sink", "cloud").report("failing", "x".repeat(10_000));
   assert.equal(String(book.snapshot().components["cloud"]?.["detail"]).length, 500);
+});
+
+test("sharedHealth() tells the worse of two parts, and each may heal by itself", () => {
+  const { book } = opened();
+  const [first, second] = sharedHealth(book.component("agent", "plane"));
+  const told = (): unknown[] => {
+    const plane = book.snapshot().components["plane"];
+    return [plane?.status, plane?.["detail"]];
+  };
+  second.report("degraded", "Slow");
+  assert.deepEqual(told(), ["degraded", "Slow"]);
+  first.report("degraded", "Away");
+  assert.deepEqual(told(), ["degraded", "Away"]);
+  second.report("failing", "Gone");
+  assert.deepEqual(told(), ["failing", "Gone"]);
+  second.report("ok");
+  assert.deepEqual(told(), ["degraded", "Away"]);
+  first.report("ok");
+  assert.deepEqual(told(), ["ok", undefined]);
 });
