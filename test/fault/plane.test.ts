@@ -199,9 +199,8 @@ test("a group of another program that never acknowledges holds no trimming", asy
   const publisher = planed.publish(20_000, 0);
   let read = 0;
   while (publisher.acknowledged() < 20_000) {
-    const found = planed.cli(
-      ...["XREADGROUP", "GROUP", "theirs", "c", "COUNT", "100", "STREAMS", "load", ">"],
-    );
+    const words = "XREADGROUP GROUP theirs c COUNT 100 STREAMS load >".split(" ");
+    const found = planed.cli(...words);
     read += found === "" ? 0 : 1;
     await delay(20);
   }
