@@ -58,8 +58,8 @@ return -1
 `;
 
 /**
- * Appends entries, skipping those that are there. KEYS: stream, mark. ARGV: "device epoch", then for each entry its
- * seq, count, values. Gives the newest seq, -1 where the stream must be resumed first, -2 where somebody has written
+ * Appends entries, skipping those that are there. KEYS: stream, mark. ARGV: "device epoch", entries
+ * (pack.ts). Gives the newest seq, -1 where the stream must be resumed first, -2 where somebody has written
  * into it.
  */
 export const project = `
@@ -74,14 +74,13 @@ if redis.call('EXISTS', stream) == 1 then
     if not top then return -2 end
   end
 end
-local at = 2
-while at <= #ARGV do
-  local seq, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+local entries = cmsgpack.unpack(ARGV[2])
+for at = 1, #entries, 2 do
+  local seq = tonumber(entries[at])
   if seq > top then
-    redis.call('XADD', stream, string.format('%.0f-0', ${idBase} + seq), unpack(ARGV, at + 2, at + 1 + count))
+    redis.call('XADD', stream, string.format('%.0f-0', ${idBase} + seq), unpack(entries[at + 1]))
     top = seq
   end
-  at = at + 2 + count
 end
 return top
 `;

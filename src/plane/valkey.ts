@@ -38,6 +38,7 @@ import {
   type ValkeyOptions,
 } from "../stream/valkey-connection.ts";
 import { decodeStored, encodeProjected } from "../stream/wire-projected.ts";
+import { Pack } from "./pack.ts";
 import type { Plane } from "./plane.ts";
 import { Shelf } from "./shelf.ts";
 import { acknowledge, attach, idBase, project, resume } from "./valkey-scripts.ts";
@@ -153,21 +154,13 @@ export class ValkeyPlane implements Plane {
     if (first === undefined) return;
     if (!line.isOurs) await this.resume(stream, events.at(-1)?.seq ?? first.seq);
     const format = this.#options.formats?.get(stream) ?? "json";
-    let slice: StoredEvent[] = [];
-    let args: Argument[] = [];
-    let bytes = 0;
+    const pack = new Pack();
     for (const event of events) {
-      const fields = encodeProjected(event, format);
-      args.push(event.seq, fields.length);
-      for (const value of fields) {
-        args.push(value);
-        bytes += value.length;
-      }
-      bytes += entryBytes;
-      slice.push(event);
-      if (slice.length < sliceEvents && bytes < sliceBytes && event !== events.at(-1)) continue;
-      if (!(await this.#put(stream, line, args, slice.at(-1)?.seq ?? 0, bytes))) return;
-      [slice, args, bytes] = [[], [], 0];
+      pack.add(event.seq, encodeProjected(event, format));
+      const isWhole = pack.entries >= sliceEvents || pack.bytes >= sliceBytes;
+      if (!isWhole && event !== events.at(-1)) continue;
+      const bytes = pack.bytes + pack.entries * entryBytes;
+      if (!(await this.#put(stream, line, pack.take(), event.seq, bytes))) return;
     }
   }
 
@@ -215,12 +208,12 @@ export class ValkeyPlane implements Plane {
   async #put(
     stream: string,
     line: Line,
-    entries: readonly Argument[],
+    entries: Uint8Array,
     last: number,
     bytes: number,
   ): Promise<boolean> {
     const { device, epoch } = this.#options;
-    const args = [`${device} ${epoch}`, ...entries];
+    const args = [`${device} ${epoch}`, entries];
     const top = Number(await this.#withRoom(() => this.#script("project", stream, args)));
     if (top < last || top > Math.max(last, line.head)) {
       this.#lost();

@@ -74,6 +74,7 @@ for (const [name, create] of Object.entries(planes)) {
       '{"payload": 3, "partition": "x", "__proto__": 1, "":"", "_raw": "r"}',
       "21.5",
       '[1, "zwei"]',
+      JSON.stringify({ long: "ж".repeat(500_000) }),
       '"text"',
       "null",
       `{${Array.from({ length: 1_100 }, (_, n) => `"k${n}":${n}`).join(",")}}`,
