@@ -131,7 +131,12 @@ export class EmbeddedValkey implements OwnServer {
     const setpriv = findProgram("setpriv");
     const guard = setpriv === null ? [] : [setpriv, "--pdeathsig", "KILL"];
     const [command = program, ...args] = [...guard, program, ...this.#arguments()];
-    const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+    // A group of its own: Ctrl-C is for the agent, which ends it last. Our environment may hold secrets.
+    const child = spawn(command, args, {
+      stdio: ["ignore", "pipe", "pipe"],
+      detached: true,
+      env: {},
+    });
     this.#child = child;
     this.#output = "";
     this.#startedMs = context.clock.monotonicMs();

@@ -21,7 +21,7 @@
  * are missing, or what comes is not what must come next, the reader is `behind` and reads the journal. A server that
  * was emptied, restarted or replaced has no mark of ours: each stream is resumed, from its newest part (`refillMax`).
  *
- * Bounds: the entries of all streams together, half of `maxBytes` by their own size (measured: a server takes 0.8 to
+ * Bounds: an answer is about `readBytes`. The entries of all streams together, half of `maxBytes` by their own size (measured: a server takes 0.8 to
  * 1.4 times that). Over it, the oldest that our groups have passed go, then the oldest of all; other programs' groups
  * hold nothing. A server that has no memory (others may fill it too) makes the budget half of what is there. One script
  * carries at most `sliceEvents` or `sliceBytes`, so that it stops the server for no more than a few ms.
@@ -67,6 +67,8 @@ const sliceEvents = 256;
 const sliceBytes = 256 * 1024;
 /** What an entry weighs beside its values: their headers in the listpack, its ID. */
 const entryBytes = 48;
+/** About what one answer carries: a batch's 1 MiB of payloads, which lie in an entry twice. */
+const readBytes = 2 * 1024 * 1024;
 /** How often room is made for one append before the server's memory counts as somebody else's. */
 const evictionsMax = 8;
 
@@ -80,6 +82,8 @@ interface Member {
 interface Line {
   /** The newest seq on the server, as far as known. */
   head: number;
+  /** About what an entry weighs, bytes: the larger ones count for longer. */
+  entryBytes: number;
   /** The mark says that we project it. */
   isOurs: boolean;
   readonly members: Map<string, Member>;
@@ -142,6 +146,7 @@ export class ValkeyPlane implements Plane {
     }
     if (!this.#shelf.holds(stream)) {
       const bytes = Number(await this.#call("MEMORY", "USAGE", stream));
+      line.entryBytes = bytes / Math.max(1, Number(await this.#call("XLEN", stream)));
       this.#shelf.put(stream, found, bytes);
     }
     wakeAll(line);
@@ -160,6 +165,7 @@ export class ValkeyPlane implements Plane {
       const isWhole = pack.entries >= sliceEvents || pack.bytes >= sliceBytes;
       if (!isWhole && event !== events.at(-1)) continue;
       const bytes = pack.bytes + pack.entries * entryBytes;
+      line.entryBytes = Math.max(bytes / pack.entries, line.entryBytes * 0.9);
       if (!(await this.#put(stream, line, pack.take(), event.seq, bytes))) return;
     }
   }
@@ -235,7 +241,9 @@ export class ValkeyPlane implements Plane {
     member: Member,
     maxEvents: number,
   ): Promise<readonly StoredEvent[] | "behind"> {
-    const args = ["GROUP", group, consumer, "COUNT", maxEvents, "STREAMS", stream, ">"];
+    const fitting = Math.max(1, Math.floor(readBytes / Math.max(1, this.#line(stream).entryBytes)));
+    const count = Math.min(maxEvents, fitting);
+    const args = ["GROUP", group, consumer, "COUNT", count, "STREAMS", stream, ">"];
     let events: StoredEvent[];
     try {
       const reply = (await this.#call("XREADGROUP", ...args)) as
@@ -297,7 +305,7 @@ export class ValkeyPlane implements Plane {
   #line(stream: string): Line {
     let line = this.#lines.get(stream);
     if (line === undefined) {
-      line = { head: 0, isOurs: false, members: new Map(), waiters: new Set() };
+      line = { head: 0, entryBytes: 0, isOurs: false, members: new Map(), waiters: new Set() };
       this.#lines.set(stream, line);
     }
     return line;

@@ -230,3 +230,21 @@ test("append() makes room where the server has no memory, out of what our groups
   assert.equal(small.cli("XLEN", "slow"), "100");
   assert.match(small.cli("XREVRANGE", "fast", "+", "-", "COUNT", "1"), /^1000000010000-0/);
 });
+
+test("read() takes few large entries at a time", async (t) => {
+  server.cli("FLUSHALL");
+  const plane = await opened(t);
+  const payload = Buffer.from(JSON.stringify({ text: "x".repeat(300_000) }));
+  await plane.append("readings", storedEvents(1, 20, { payload }));
+  for (const each of [plane, await opened(t)]) {
+    await each.resume("readings", 20);
+    await each.attach("readings", "g", 0);
+    let next = 1;
+    while (next <= 20) {
+      const found = await each.read("readings", "g", 500, 0, new AbortController().signal);
+      assert.ok(found !== "behind" && found.length > 0 && found.length <= 4, String(found.length));
+      assert.equal(found[0]?.seq, next);
+      next += found.length;
+    }
+  }
+});
