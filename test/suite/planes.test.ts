@@ -1,5 +1,6 @@
 /** What every plane promises (src/plane/plane.ts), of memory and of a real server. */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { after, before, test, type TestContext } from "node:test";
 import type { PayloadFormat, StoredEvent } from "../../src/core/event.ts";
 import { MemoryPlane } from "../../src/plane/memory.ts";
@@ -97,12 +98,18 @@ for (const [name, create] of Object.entries(planes)) {
       );
       await plane.append(stream, events);
       await plane.attach(stream, "g", 0);
-      const found = await plane.read(stream, "g", 100, 0, never);
+      const found: StoredEvent[] = [];
+      while (found.length < events.length) {
+        const some = await plane.read(stream, "g", 100, 0, never);
+        assert.ok(some !== "behind" && some.length > 0);
+        found.push(...some);
+      }
+      // By its digest: one is long.
       const plain = (event: StoredEvent): unknown => ({
         ...event,
-        payload: Buffer.from(event.payload).toString("hex"),
+        payload: createHash("sha256").update(event.payload).digest("hex"),
       });
-      assert.deepEqual(found === "behind" ? found : found.map(plain), events.map(plain));
+      assert.deepEqual(found.map(plain), events.map(plain));
     }
   });
 
