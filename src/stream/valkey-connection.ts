@@ -74,6 +74,7 @@ export class ValkeyConnection {
   #lastError = "no connection yet";
   /** How the server last refused to let us in. */
   #denial = "";
+  #identity: Promise<number> | undefined;
   #isDatabaseRefused = false;
 
   constructor(options: ValkeyOptions, scripts: Scripts = streamScripts) {
@@ -103,6 +104,7 @@ export class ValkeyConnection {
     client.on("error", (error: Error) => this.#failed(error));
     client.on("node error", (error: Error) => this.#failed(error));
     client.on("ready", () => (this.#lastError = "no answer"));
+    client.on("close", () => (this.#identity = undefined));
     for (const [name, lua] of Object.entries(this.#scripts)) client.defineCommand(name, { lua });
     try {
       await client.connect();
@@ -156,6 +158,12 @@ export class ValkeyConnection {
     } catch (thrown) {
       throw this.#translate(thrown);
     }
+  }
+
+  /** The server's number for this connection (not a cluster's, which are several), asked for once in its life. */
+  identity(): Promise<number> {
+    this.#identity ??= this.call("CLIENT", "ID").then(Number);
+    return this.#identity;
   }
 
   /** Two commands in one round trip, the second after the first. */

@@ -289,11 +289,11 @@ export class ValkeyMember implements contract.Member {
   async #unblockable<T>(signal: AbortSignal, read: () => Promise<T>): Promise<T> {
     const { blocking, main } = this.#parts;
     if (!this.#canUnblock) return read();
-    const identity = blocking.call("CLIENT", "ID");
+    const identity = blocking.identity();
     identity.catch(() => undefined);
     const reading = read();
     const unblock = (): void => {
-      void identity.then((id) => main.call("CLIENT", "UNBLOCK", Number(id))).catch(() => undefined);
+      void identity.then((id) => main.call("CLIENT", "UNBLOCK", id)).catch(() => undefined);
     };
     signal.addEventListener("abort", unblock, { once: true });
     try {
