@@ -29,7 +29,12 @@ import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
-import type { GroupDeclaration, Journal, JournalUpkeep } from "./journal/journal.ts";
+import type {
+  GroupDeclaration,
+  Journal,
+  JournalHistory,
+  JournalUpkeep,
+} from "./journal/journal.ts";
 import type { StreamQuota } from "./journal/protocol.ts";
 import { loadHandler } from "./processor/handler.ts";
 import { createStep } from "./processor/kinds.ts";
@@ -65,7 +70,7 @@ const graceMs = 1_500;
 interface Opened {
   readonly config: Config;
   readonly surroundings: Surroundings;
-  readonly journal: Journal;
+  readonly journal: Journal & JournalUpkeep & JournalHistory;
   readonly wear: WearMeter;
   readonly stack: AsyncDisposableStack;
   /** Of the journal's file. */
@@ -93,7 +98,7 @@ async function assemble(
   stack: AsyncDisposableStack,
 ): Promise<Agent> {
   let ready = false;
-  let journal: (Journal & JournalUpkeep) | undefined;
+  let journal: Opened["journal"] | undefined;
   const device = config.device.id ?? defaultDeviceId();
   const surroundings = stack.use(
     await openSurroundings({
@@ -191,7 +196,7 @@ async function openJournal(
   setup: AgentSetup,
   surroundings: Surroundings,
   { device, wear, stack, path }: JournalPlace,
-): Promise<Journal & JournalUpkeep> {
+): Promise<Opened["journal"]> {
   const disk = createDiskWatch({
     context: surroundings.context("agent", "disk"),
     folder: dirname(resolve(path)),

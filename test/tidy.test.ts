@@ -25,7 +25,7 @@ const mayImport: Record<string, readonly string[]> = {
   plane: ["core", "stream/valkey-connection.ts", "stream/wire-projected.ts"],
   state: ["core"],
   processor: ["core"],
-  sink: ["core"],
+  sink: ["core", "stream/valkey-connection.ts", "stream/encodings.ts"],
   flow: [
     "core",
     "journal/journal.ts",

@@ -3,7 +3,7 @@
  *
  *            ┌──────────────── back-off (1 s to 60 s; a minute where a person must act) ◄──┐
  *            ▼                                                                             │
- *   start ─► opening ──► delivering: read ─► send ─► settle ─► read … ── failure, loss ──► closed
+ *   start ─► opening ─► agreeing ─► delivering: read ─► send ─► settle ─► read … ── failure, loss ──► closed
  *                            └─ nothing to read: wait until the journal grows
  *
  * It holds two batches: one is being sent, the next is read meanwhile. A batch is of one stream, at most 2,048
@@ -25,8 +25,9 @@
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { PayloadFormat, StoredEvent } from "../core/event.ts";
-import type { Journal } from "../journal/journal.ts";
+import type { Journal, JournalHistory } from "../journal/journal.ts";
 import type { SendResult, Sink } from "../sink/sink.ts";
+import { agree } from "./agreement.ts";
 import { Backlog } from "./backlog.ts";
 import { deadLetterOf } from "./dead-letter.ts";
 import { holesIn, PassedOver } from "./passed-over.ts";
@@ -39,8 +40,9 @@ export interface DeliveryParts {
   readonly context: Context;
   readonly journal: Pick<
     Journal,
-    "read" | "commit" | "commitSoon" | "cursor" | "status" | "onAppended"
-  >;
+    "read" | "commit" | "commitSoon" | "cursor" | "status" | "onAppended" | "identity"
+  > &
+    JournalHistory;
   readonly sink: Sink;
   /** The order is the priority. */
   readonly streams: readonly string[];
@@ -78,6 +80,8 @@ class DeliveryLoop implements Delivery {
   #stopped: Promise<void> | null = null;
   /** The sink said that its far side has gone while nothing was sent. */
   #loss: HoldfastError | null = null;
+  /** Up to where the far side was told of each stream since it was opened. */
+  readonly #named = new Map<string, number>();
   /** What the failed send would have gone on with. */
   #head: StoredEvent | null = null;
 
@@ -180,7 +184,15 @@ class DeliveryLoop implements Delivery {
     const positions = new Map(streams.map((stream) => [stream, this.#progress.confirmed(stream)]));
     const failure = await failureOf(sink.open(positions, this.#stopping.signal));
     if (failure !== null) return this.#stopping.signal.aborted ? null : failure;
+    const disagreement = await failureOf(agree({ ...this.#parts, progress: this.#progress }));
+    if (disagreement !== null) return disagreement;
+    if (this.#progress.hasMoved) return null;
     opened();
+    for (const stream of streams) {
+      const { seq } = this.#progress.confirmed(stream);
+      this.#named.set(stream, seq);
+      this.#backlog.pass(stream, seq);
+    }
     for (const stream of streams) sink.durable?.(stream, this.#progress.durable(stream));
     if (!trouble.needsProof || this.#backlog.total() === 0) trouble.over();
     this.#readBack();
@@ -211,7 +223,8 @@ class DeliveryLoop implements Delivery {
     if (trimmedTo !== null) await this.#passTrimmed(stream, trimmedTo);
     if (events.length === 0) return { settled: 0, refused: [] };
     const format = formats.get(stream);
-    const sent = { device, stream, events, ...(format !== undefined && { format }) };
+    const after = this.#named.get(stream) ?? 0;
+    const sent = { device, stream, events, after, ...(format !== undefined && { format }) };
     const result = await sink
       .send(sent, this.#aborting.signal)
       .catch((error: unknown): SendResult => {
@@ -238,6 +251,7 @@ class DeliveryLoop implements Delivery {
     this.#count("delivered", events.length - letters.length);
     this.#count("refused", letters.length);
     this.#backlog.pass(stream, seq, receivedAt);
+    this.#named.set(stream, seq);
     await this.#progress.settle(stream, seq, mark, letters);
   }
 

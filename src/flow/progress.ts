@@ -17,7 +17,9 @@
 import { backoffDelayMs } from "../core/backoff.ts";
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
-import type { Cursor, CursorMove, Journal, NewDeadLetter } from "../journal/journal.ts";
+import type { Cursor, CursorMove, Journal, NewDeadLetter, UnitOfWork } from "../journal/journal.ts";
+
+export type Emit = NonNullable<UnitOfWork["emits"]>[number];
 
 export interface ProgressParts {
   readonly context: Context;
@@ -93,6 +95,29 @@ export class Progress {
     // What is under way may be waiting for a companion.
     this.#parts.journal.commitSoon();
     await this.#committing;
+  }
+
+  /**
+   * Somebody knows better where cursors stand: they go there, in one unit with what is to be told of it.
+   * @throws HoldfastError when the journal does not take it
+   */
+  async correct(
+    moves: readonly { readonly stream: string; readonly to: number }[],
+    emits: readonly Emit[],
+  ): Promise<void> {
+    const { context, journal } = this.#parts;
+    await this.flush();
+    if (this.#hasMoved) return;
+    const cursors = moves.map(({ stream, to }) => {
+      const { seq: from } = this.durable(stream);
+      return { stream, from, to };
+    });
+    const unit = { group: context.name, cursors, ...(emits.length > 0 && { emits }) };
+    if ((await journal.commit(unit, "soon")) === "refused") return this.#moved();
+    for (const { stream, to } of cursors) {
+      this.#confirmed.set(stream, { seq: to, mark: this.confirmed(stream).mark });
+    }
+    this.#landed(cursors);
   }
 
   async #commit(): Promise<void> {

@@ -95,6 +95,21 @@ export interface JournalUpkeep {
   compact(): Promise<CompactResult>;
 }
 
+/** Who learns from outside that the history has forked. */
+export interface JournalHistory {
+  /**
+   * Begins a new epoch, whose parent is the present one: for all that is committed from now on, and for what is kept
+   * of the streams that `start` names, from a seq of each on. On disk when it resolves.
+   * @throws HoldfastError JOURNAL_BUSY during a salvage
+   */
+  beginEpoch(start: EpochStart): Promise<JournalIdentity>;
+}
+
+export interface EpochStart {
+  readonly from: ReadonlyMap<string, number>;
+  readonly reason: string;
+}
+
 /** Long work between commits. */
 export type Work = keyof JournalUpkeep;
 

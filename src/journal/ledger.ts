@@ -5,6 +5,7 @@
  * One entry a stream and one a group and stream: nothing here grows with the backlog.
  */
 import { randomUUID } from "node:crypto";
+import { Epochs, insertEpoch } from "./epochs.ts";
 import { letterSize } from "./letters.ts";
 import type { Cursor, GroupDeclaration, JournalIdentity, StreamStatus } from "./journal.ts";
 import type { Moment, WorkerSetup } from "./protocol.ts";
@@ -60,7 +61,7 @@ export function streamOf(chunk: bigint): number {
 }
 
 export interface Ordinals {
-  readonly epoch: number;
+  readonly epochs: Epochs;
   readonly boot: number;
 }
 
@@ -297,9 +298,7 @@ export function identify(
     setMeta.run("device", device);
     setMeta.run("open-in-boot", setup.bootId);
     setMeta.run("open-under", setup.durability);
-    const last = db.prepare("SELECT * FROM epoch ORDER BY ordinal DESC LIMIT 1").get() as
-      | { ordinal: number; uuid: string; parent: string | null; board: string | null }
-      | undefined;
+    const last = new Epochs(db, 0).last();
     const reason = damaged?.reason ?? newEpochReason(setup, last, openBoot, openUnder);
     let epoch = last;
     if (reason === null && last?.board === null && setup.board !== null) {
@@ -313,13 +312,7 @@ export function identify(
         parent: last?.uuid ?? null,
         board: setup.board,
       };
-      db.prepare(
-        "INSERT INTO epoch VALUES (@ordinal, @uuid, @parent, @reason, @began, @board)",
-      ).run({
-        ...epoch,
-        reason,
-        began: now.wallMs,
-      });
+      insertEpoch(db, epoch, reason, now.wallMs);
     }
     db.prepare("INSERT OR IGNORE INTO boot (uuid) VALUES (?)").run(setup.bootId);
     const boot = db
@@ -328,7 +321,7 @@ export function identify(
       .get(setup.bootId) as number;
     if (epoch === undefined) throw new Error("A journal without an epoch");
     const identity = { device, epoch: epoch.uuid, parent: epoch.parent };
-    return { identity, epoch: epoch.ordinal, boot };
+    return { identity, epochs: new Epochs(db, epoch.ordinal), boot };
   })();
 }
 

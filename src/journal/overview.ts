@@ -166,6 +166,10 @@ export class Overview {
     return found ?? { seq: this.stream(stream).first - 1, mark: null };
   }
 
+  began(identity: JournalIdentity): void {
+    this.#identity = identity;
+  }
+
   compacted({ afterBytes }: CompactResult): void {
     this.#fileBytes = afterBytes;
   }

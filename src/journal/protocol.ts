@@ -7,6 +7,7 @@ import type {
   CursorMove,
   Damage,
   DeadLetter,
+  EpochStart,
   GroupDeclaration,
   JournalIdentity,
   NewDeadLetter,
@@ -157,6 +158,8 @@ export interface ReadChunk {
   /** Of each event, where they do not follow each other. */
   readonly seqs: readonly number[] | null;
   readonly epoch: string;
+  /** Where later epochs took over, ascending. */
+  readonly later: readonly { readonly from: number; readonly epoch: string }[] | null;
   readonly clock: ClockQuality;
   readonly bootOffsetMs: number | null;
   readonly body: Uint8Array<ArrayBuffer>;
@@ -173,6 +176,7 @@ export interface Requests {
   retries: { ask: { group: string }; answer: RetryRow[] };
   deadLetters: { ask: { stream: string; limit: number }; answer: DeadLetter[] };
   packetIds: { ask: { source: string }; answer: PacketIdentifier[] };
+  beginEpoch: { ask: EpochStart & { readonly wallMs: number }; answer: JournalIdentity };
   /** Both take long, and let turns and reads pass; one of them at a time. */
   check: { ask: null; answer: CheckResult };
   compact: { ask: null; answer: CompactResult };

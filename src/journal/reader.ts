@@ -2,6 +2,7 @@
 import type { ClockQuality, Headers } from "../core/event.ts";
 import { openChunk, type ChunkHead } from "./chunk.ts";
 import { JoinedReader } from "./joined.ts";
+import type { Epochs } from "./epochs.ts";
 import type { Damage, DeadLetter, PacketIdentifier, RetryRow } from "./journal.ts";
 import { chunkId, seqMask, type Ledger, type StreamRecord } from "./ledger.ts";
 import type { ReadChunk, Requests } from "./protocol.ts";
@@ -13,6 +14,7 @@ type Row = readonly [first: number, last: number, body: Buffer];
 
 export class JournalReader {
   readonly #ledger: Ledger;
+  readonly #order: Epochs;
   readonly #joined: JoinedReader;
   readonly #at;
   readonly #from;
@@ -24,8 +26,9 @@ export class JournalReader {
   readonly #packets;
   readonly #uuids = new Map<number, string>();
 
-  constructor(db: Db, ledger: Ledger) {
+  constructor(db: Db, ledger: Ledger, epochs: Epochs) {
     this.#ledger = ledger;
+    this.#order = epochs;
     this.#joined = new JoinedReader(db);
     this.#at = db
       .prepare(
@@ -61,7 +64,7 @@ export class JournalReader {
       const start = { stream: id, first: at[0], storedBefore: at[2] };
       const joined = this.#joined.read(start, Math.min(after + maxEvents, head), maxBytes);
       const chunks = joined.map(({ body, ...about }) =>
-        this.#chunk({ ...about, seqs: null }, body, offsets),
+        this.#chunk(stream, { ...about, seqs: null }, body, offsets),
       );
       if (chunks.length > 0) return { chunks, first, head, damaged: [] };
     }
@@ -95,7 +98,7 @@ export class JournalReader {
         first = last + 1;
         continue;
       }
-      chunks.push(this.#chunk(opened.head, opened.body, offsets));
+      chunks.push(this.#chunk(stream, opened.head, opened.body, offsets));
       events += Math.min(opened.head.count, last - Math.max(after, chunkFirst - 1));
       bytes += opened.body.length;
       if (events >= maxEvents || bytes >= maxBytes) break;
@@ -108,12 +111,17 @@ export class JournalReader {
   }
 
   #chunk(
+    stream: string,
     { first, count, seqs, epoch, boot, clock }: ChunkHead,
     body: Uint8Array<ArrayBuffer>,
     offsets: Map<number, number | null>,
   ): ReadChunk {
     const bootOffsetMs = this.#offset(boot, offsets);
-    return { first, count, seqs, epoch: this.#epoch(epoch), clock, bootOffsetMs, body };
+    const last = seqs?.at(-1) ?? first + count - 1;
+    const starts = this.#order.later(stream, { ordinal: epoch, last });
+    const later =
+      starts?.map(({ from, ordinal }) => ({ from, epoch: this.#epoch(ordinal) })) ?? null;
+    return { first, count, seqs, epoch: this.#epoch(epoch), later, clock, bootOffsetMs, body };
   }
 
   /** An epoch's row never changes; one entry for each epoch that is met, and a journal has a few. */

@@ -4,6 +4,8 @@
  * at the most (chunk.ts), so about 5 MiB where all events are as large as may be.
  */
 import type { StoredEvent } from "../core/event.ts";
+import type { ReadChunk } from "./protocol.ts";
+import { decodeSections } from "./section.ts";
 import { indexAfter } from "./sparse.ts";
 
 /** One for each of a few streams that are being drained at once; a chunk holds about 256 KiB of payload. */
@@ -24,6 +26,20 @@ export class RecentChunks {
       }
     }
     return [];
+  }
+
+  /** The events after `after` of chunks that were just read, of which the last is kept. */
+  decode(stream: string, after: number, chunks: readonly ReadChunk[]): StoredEvent[] {
+    const events: StoredEvent[] = [];
+    for (const chunk of chunks) {
+      const decoded = decodeSections(chunk.body, { stream, ...chunk });
+      for (let index = indexAfter(decoded, after); index < decoded.length; index++)
+        events.push(decoded[index] as StoredEvent);
+      // Times that a sync of the clock may yet put right are read again.
+      const isFinal = chunk.clock === "synced" || chunk.bootOffsetMs !== null;
+      if (isFinal && chunk === chunks.at(-1)) this.keep(stream, decoded);
+    }
+    return events;
   }
 
   keep(stream: string, events: readonly StoredEvent[]): void {

@@ -154,6 +154,8 @@ export interface DecodeContext {
   readonly seqs?: readonly number[] | null;
   /** The boot's true wall clock less its monotone one, ms; null: not known. */
   readonly bootOffsetMs: number | null;
+  /** Where later epochs took over, ascending (epochs.ts). */
+  readonly later?: readonly { readonly from: number; readonly epoch: string }[] | null;
 }
 
 /** The events of a plain body. Payloads are views into it. */
@@ -163,6 +165,7 @@ export function decodeSections(
 ): StoredEvent[] {
   const reader = new Reader(body);
   const events: StoredEvent[] = [];
+  const later = context.later ?? null;
   while (!reader.ended) {
     const { count, wallBaseMs, monotonicBaseMs } = reader.sectionHead();
     const isLate = context.clock !== "synced" && context.bootOffsetMs !== null;
@@ -175,10 +178,12 @@ export function decodeSections(
       const key = reader.key();
       const received = wallBaseMs + reader.zigzag();
       const lead = reader.zigzag();
+      const seq = context.seqs?.[events.length] ?? context.first + events.length;
+      const taker = later === null ? undefined : later.findLast(({ from }) => from <= seq);
       events.push({
         stream: context.stream,
-        seq: context.seqs?.[events.length] ?? context.first + events.length,
-        epoch: context.epoch,
+        seq,
+        epoch: taker?.epoch ?? context.epoch,
         clock: isLate ? "synced" : context.clock,
         key,
         time: lead === 0 ? received + shiftMs : received + lead,

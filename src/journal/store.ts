@@ -8,6 +8,7 @@ import { forgetCopy } from "./compaction.ts";
 import { Damages } from "./damages.ts";
 import { DamagedFile, finishMove, hasWal } from "./damaged-file.ts";
 import type { DiskRoom } from "./disk-room.ts";
+import type { Epochs } from "./epochs.ts";
 import type { JournalIdentity } from "./journal.ts";
 import { identify, Ledger, markClosed } from "./ledger.ts";
 import { Letters } from "./letters.ts";
@@ -25,6 +26,7 @@ export interface Store {
   readonly writer: TurnWriter;
   readonly reader: JournalReader;
   readonly identity: JournalIdentity;
+  readonly epochs: Epochs;
   readonly figures: WorkerFigures;
   readonly damages: Damages;
   readonly waiting: Waiting;
@@ -150,8 +152,9 @@ export class StoreOpener {
       db,
       ledger,
       identity,
+      epochs: ordinals.epochs,
       writer: writer(ordinals.boot),
-      reader: new JournalReader(db, ledger),
+      reader: new JournalReader(db, ledger, ordinals.epochs),
       figures,
       damages,
       waiting,

@@ -22,17 +22,15 @@ import { backoffDelayMs } from "../core/backoff.ts";
 import type { Timer } from "../core/clock.ts";
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
-import type { NewEvent, StoredEvent } from "../core/event.ts";
+import type { NewEvent } from "../core/event.ts";
 import { Channel } from "./channel.ts";
 import { bytesByStream } from "./intaken.ts";
-import { decodeSections } from "./section.ts";
 import type * as contract from "./journal.ts";
 import type { JournalSettings } from "./options.ts";
 import { Outbox } from "./outbox.ts";
 import { Overview } from "./overview.ts";
 import type { TurnResult, Moment, StreamQuota, WorkerSetup } from "./protocol.ts";
 import { atMost, RecentChunks } from "./recent-chunks.ts";
-import { indexAfter } from "./sparse.ts";
 import type { Sent } from "./sent.ts";
 import { JournalTrouble } from "./trouble.ts";
 
@@ -60,11 +58,11 @@ const upkeepEveryMs = 5_000;
 export function createJournal(
   context: Context,
   setup: JournalSetup,
-): contract.Journal & contract.JournalUpkeep {
+): contract.Journal & contract.JournalUpkeep & contract.JournalHistory {
   return new JournalThread(context, setup);
 }
 
-class JournalThread implements contract.Journal, contract.JournalUpkeep {
+class JournalThread implements contract.Journal, contract.JournalUpkeep, contract.JournalHistory {
   readonly #context: Context;
   readonly #setup: JournalSetup;
   readonly #outbox: Outbox;
@@ -213,15 +211,7 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep {
     if (kept.length > 0) return { events: atMost(kept, maxEvents, maxBytes), first, head };
     const answer = await this.#ask().ask("read", { stream, after, maxEvents, maxBytes });
     this.#overview.damaged(answer.damaged);
-    const events: StoredEvent[] = [];
-    for (const chunk of answer.chunks) {
-      const decoded = decodeSections(chunk.body, { stream, ...chunk });
-      for (let index = indexAfter(decoded, after); index < decoded.length; index++)
-        events.push(decoded[index] as StoredEvent);
-      // Times that a sync of the clock may yet put right are read again.
-      const isFinal = chunk.clock === "synced" || chunk.bootOffsetMs !== null;
-      if (isFinal && chunk === answer.chunks.at(-1)) this.#recent.keep(stream, decoded);
-    }
+    const events = this.#recent.decode(stream, after, answer.chunks);
     return { events: atMost(events, maxEvents, maxBytes), first: answer.first, head: answer.head };
   }
 
@@ -264,6 +254,14 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep {
     const result = await this.#ask().ask("compact", null);
     this.#overview.compacted(result);
     return result;
+  }
+
+  async beginEpoch(start: contract.EpochStart): Promise<contract.JournalIdentity> {
+    const wallMs = this.#context.clock.wallMs();
+    const identity = await this.#ask().ask("beginEpoch", { ...start, wallMs });
+    this.#overview.began(identity);
+    for (const stream of start.from.keys()) this.#recent.forget(stream);
+    return identity;
   }
 
   readPacketIds(source: string): Promise<readonly contract.PacketIdentifier[]> {

@@ -256,7 +256,7 @@ export class TurnWriter {
 
   /** Gives back the streams that were touched. */
   #writeChunks(now: Moment, clock: ClockQuality): readonly string[] {
-    const { epoch, boot } = this.#ordinals;
+    const { epochs, boot } = this.#ordinals;
     if (this.#sections.size > 0) this.#ledger.made += 1;
     const chunks = [...this.#sections].flatMap(([name, sections]) =>
       intoChunks(sections).map((chunk) => [name, chunk] as const),
@@ -264,7 +264,7 @@ export class TurnWriter {
     for (const [name, sections] of chunks) {
       const stream = this.#ledger.stream(name);
       const first = stream.head + 1;
-      const body = sealChunk(sections, { first, epoch, boot, clock });
+      const body = sealChunk(sections, { first, epoch: epochs.ordinal, boot, clock });
       stream.head += sections.reduce((sum, section) => sum + countOf(section), 0);
       stream.total += body.length;
       this.#sql.putChunk.run({

@@ -243,6 +243,11 @@ const handlers: {
   retries: ({ group }) => serving().reader.retries(group),
   deadLetters: ({ stream, limit }) => serving().reader.deadLetters(stream, limit),
   packetIds: ({ source }) => serving().reader.packetIds(source),
+  beginEpoch({ wallMs, ...start }) {
+    const { identity, epochs } = undisturbed();
+    const { uuid: epoch, parent } = epochs.begin(start, wallMs);
+    return { ...identity, epoch, parent };
+  },
   close() {
     letGo();
     return null;
@@ -291,7 +296,8 @@ function answer(request: Request): void {
       opener.condemnFor(error);
       letGo();
     }
-    port.postMessage({ id: request.id, error: messageOf(error) } satisfies Reply);
+    const code = error instanceof HoldfastError ? { code: error.code } : {};
+    port.postMessage({ id: request.id, error: messageOf(error), ...code } satisfies Reply);
   }
   if (request.kind === "close") port.close();
 }

@@ -5,6 +5,7 @@ import { consoleSinkOptions, createConsoleSink } from "./console.ts";
 import { createFileSink, fileSinkOptions } from "./file.ts";
 import { createMqttSink, mqttSinkOptions } from "./mqtt.ts";
 import type { Sink } from "./sink.ts";
+import { createValkeySink, valkeySinkOptions } from "./valkey.ts";
 
 interface SinkParts {
   readonly device: string;
@@ -21,6 +22,7 @@ const kind = <F extends AnyField>(options: F, create: SinkKind<F>["create"]): Si
 });
 
 export const sinkKinds = {
+  valkey: kind(valkeySinkOptions, createValkeySink),
   mqtt: kind(mqttSinkOptions, createMqttSink),
   file: kind(fileSinkOptions, createFileSink),
   console: kind(consoleSinkOptions, createConsoleSink),
@@ -29,6 +31,7 @@ export const sinkKinds = {
 /** An entry of `sinks`. */
 export const sinkEntryOptions = byType(
   {
+    valkey: sinkKinds.valkey.options,
     mqtt: sinkKinds.mqtt.options,
     file: sinkKinds.file.options,
     console: sinkKinds.console.options,

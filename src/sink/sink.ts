@@ -27,6 +27,11 @@ export interface Sink {
    * again, and the next event need not wait for that. Without it the loss shows at the next `send`.
    */
   onLost?(listener: (error: HoldfastError) => void): void;
+  /**
+   * What the far side said on `open` that it holds of a stream, where it can say so: the loop compares that with the
+   * journal (flow/handshake.ts) before it sends.
+   */
+  held?(stream: string): readonly Holding[];
   /** A stream's cursor, with its mark, is on disk: what only an older mark needed may go. */
   durable?(stream: string, position: Position): void;
 }
@@ -37,10 +42,23 @@ export interface Position {
   readonly mark: string | null;
 }
 
+/** Seqs of one epoch that the far side was given, and the digest of the last of them (core/event-digest.ts). */
+export interface Holding {
+  readonly epoch: string;
+  readonly from: number;
+  readonly to: number;
+  readonly digest: string;
+}
+
 export interface Batch {
   readonly device: string;
   readonly stream: string;
   readonly events: readonly StoredEvent[];
+  /**
+   * What lies between this seq and the last event, and is not among the events, will never come: the far side may
+   * count it as held. Left out: nothing is known of what comes before the first event.
+   */
+  readonly after?: number;
   /** What the stream says of its payloads; left out: not known. */
   readonly format?: PayloadFormat;
 }
@@ -52,6 +70,9 @@ export interface SendResult {
   readonly refused: readonly Refusal[];
   /** Kept with the cursor, at most 1 KiB; left out: as before. */
   readonly mark?: string;
+  /** What it cost on the wire, as far as the sink knows, and what that was before it was compressed, bytes. */
+  readonly wireBytes?: number;
+  readonly plainBytes?: number;
   /** Why it stopped short of the whole batch. */
   readonly failure?: HoldfastError;
 }

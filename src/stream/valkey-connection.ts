@@ -116,6 +116,14 @@ export class ValkeyConnection {
     }
   }
 
+  /** Calls `listener` each time that a connection ends; once it is open, until it is closed. */
+  onEnd(listener: (reason: string) => void): void {
+    const client = this.#client;
+    client?.on("close", () => {
+      if (this.#client === client) listener(this.#lastError);
+    });
+  }
+
   close(): void {
     this.#opening = undefined;
     this.#client?.disconnect();

@@ -12,10 +12,13 @@ import { createFileSink } from "../../src/sink/file.ts";
 import type { sinkKinds } from "../../src/sink/kinds.ts";
 import { createMqttSink } from "../../src/sink/mqtt.ts";
 import type { Sink } from "../../src/sink/sink.ts";
+import { createValkeySink } from "../../src/sink/valkey.ts";
 import { range, seqsOf } from "../support/archive-names.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { ListJournal } from "../support/list-journal.ts";
 import { startMosquitto } from "../support/mosquitto.ts";
+import { startRedis } from "../support/redis-server.ts";
+import { seqsIn, valkeySettings } from "../support/valkey-far-side.ts";
 import { recordingContext, type RecordingContext } from "../support/recording-context.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
@@ -37,6 +40,7 @@ interface FarSide {
 }
 
 const kinds: Record<keyof typeof sinkKinds, (t: TestContext) => Promise<FarSide>> = {
+  valkey: valkeyServer,
   mqtt: mqttBroker,
   file: folder,
   console: pipe,
@@ -130,6 +134,21 @@ async function openScene(t: TestContext, make: (t: TestContext) => Promise<FarSi
       assert.deepEqual(news, range(1, count), "in order, none missing");
       if (!far.repeats) assert.equal(seqs.length, count, "none twice");
     },
+  };
+}
+
+/** A server that is killed: what it has answered is on its disk. */
+async function valkeyServer(t: TestContext): Promise<FarSide> {
+  const server = await startRedis(tempDir(t), { durable: true });
+  t.after(() => server.kill());
+  return {
+    create: (context) =>
+      createValkeySink(context, valkeySettings(server.url, { from: streams }), { device: "box" }),
+    seqs: (stream) => seqsIn(server, `box:${stream}`),
+    repeats: false,
+    fails: true,
+    goAway: () => server.kill(),
+    comeBack: () => server.start(),
   };
 }
 

@@ -7,7 +7,10 @@ import type { NewEvent, StoredEvent } from "../../src/core/event.ts";
 import type {
   Cursor,
   GroupStatus,
+  EpochStart,
   Journal,
+  JournalHistory,
+  JournalIdentity,
   JournalStatus,
   NewDeadLetter,
   ReadResult,
@@ -26,10 +29,14 @@ interface Waiting extends CommittedUnit {
   readonly settled: PromiseWithResolvers<UnitOutcome>;
 }
 
-export class ListJournal implements Pick<
-  Journal,
-  "read" | "commit" | "commitSoon" | "cursor" | "status" | "onAppended"
-> {
+export class ListJournal
+  implements
+    Pick<
+      Journal,
+      "read" | "commit" | "commitSoon" | "cursor" | "status" | "onAppended" | "identity"
+    >,
+    JournalHistory
+{
   readonly committed: CommittedUnit[] = [];
   readonly deadLetters: NewDeadLetter[] = [];
   reads: { stream: string; events: number }[] = [];
@@ -38,6 +45,8 @@ export class ListJournal implements Pick<
   readonly #streams = new Map<string, { events: StoredEvent[]; first: number; head: number }>();
   readonly #cursors = new Map<string, Cursor>();
   readonly #listeners = new Set<(stream: string, head: number) => void>();
+  #identity: JournalIdentity = { device: "box", epoch: storedEvent().epoch, parent: null };
+  #epochs = 1;
   #waiting: Waiting[] = [];
   #isHeld = false;
 
@@ -45,7 +54,8 @@ export class ListJournal implements Pick<
     const list = this.#stream(stream);
     for (let index = 0; index < count; index++) {
       list.head++;
-      list.events.push(storedEvent({ ...given, stream, seq: list.head }));
+      const { epoch } = this.#identity;
+      list.events.push(storedEvent({ ...given, stream, seq: list.head, epoch }));
     }
     for (const listener of this.#listeners) listener(stream, list.head);
   }
@@ -119,6 +129,21 @@ export class ListJournal implements Pick<
 
   commitSoon(): void {
     queueMicrotask(() => this.#turn());
+  }
+
+  identity(): JournalIdentity {
+    return this.#identity;
+  }
+
+  async beginEpoch({ from }: EpochStart): Promise<JournalIdentity> {
+    await Promise.resolve();
+    const epoch = `epoch-${++this.#epochs}`;
+    for (const [stream, seq] of from) {
+      const list = this.#stream(stream);
+      list.events = list.events.map((event) => (event.seq < seq ? event : { ...event, epoch }));
+    }
+    this.#identity = { ...this.#identity, epoch, parent: this.#identity.epoch };
+    return this.#identity;
   }
 
   cursor(group: string, stream: string): Cursor {

@@ -4,7 +4,12 @@ import { join } from "node:path";
 import type { Clock } from "../../src/core/clock.ts";
 import type { NewEvent } from "../../src/core/event.ts";
 import { noHeaders } from "../../src/core/event.ts";
-import type { GroupDeclaration, Journal, JournalUpkeep } from "../../src/journal/journal.ts";
+import type {
+  GroupDeclaration,
+  Journal,
+  JournalHistory,
+  JournalUpkeep,
+} from "../../src/journal/journal.ts";
 import { createJournal, type JournalSetup } from "../../src/journal/thread.ts";
 import { journalSetup } from "./journal-setup.ts";
 import { recordingContext, type RecordingContext } from "./recording-context.ts";
@@ -27,7 +32,7 @@ export interface JournalOptions {
 }
 
 export interface TestJournal {
-  readonly journal: Journal & JournalUpkeep;
+  readonly journal: Journal & JournalUpkeep & JournalHistory;
   readonly context: RecordingContext;
   readonly folder: string;
   readonly path: string;
