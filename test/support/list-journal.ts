@@ -107,7 +107,8 @@ export class ListJournal
     const list = this.#stream(stream);
     const events: StoredEvent[] = [];
     let bytes = 0;
-    for (const event of list.events.slice(Math.max(0, after + 1 - list.first))) {
+    const next = list.events.findIndex(({ seq }) => seq > after);
+    for (const event of next === -1 ? [] : list.events.slice(next)) {
       if (
         events.length === maxEvents ||
         (events.length > 0 && bytes + event.payload.length > maxBytes)
