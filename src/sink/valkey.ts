@@ -9,6 +9,7 @@
  * Exactly once is what the server keeps: one that loses acknowledged writes (appendfsync everysec and a power cut, a
  * failover to a replica that was behind) loses note and events together, and is sent both again.
  */
+import { unlessAborted } from "../core/abort.ts";
 import type { Context } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
@@ -79,6 +80,9 @@ export function createValkeySink(
   return new ValkeySink(context, options, device);
 }
 
+/** A cluster or sentinels that never name a server are asked for ever by the client: that is no answer, ms. */
+const openMaxMs = 30_000;
+
 type Connection = ValkeyConnection<"deliver">;
 
 class ValkeySink implements Sink {
@@ -114,25 +118,34 @@ class ValkeySink implements Sink {
       { deliver },
     );
     this.#connection = connection;
-    const abort = (): void => connection.close();
-    signal.addEventListener("abort", abort, { once: true });
+    const late = new AbortController();
+    const timer = this.#context.clock.after(openMaxMs, () =>
+      late.abort(this.#error("SINK_UNREACHABLE", "it has not let us in")),
+    );
     try {
-      await connection.open();
-      this.#known.clear();
-      for (const [stream, { mark }] of positions) {
-        this.#generations.set(stream, mark === null ? "" : `#${mark}`);
-        const { hash } = this.#keys(stream);
-        this.#known.set(stream, pairsOf(await connection.call("HGETALL", hash)));
-      }
+      const ends = AbortSignal.any([signal, late.signal]);
+      await unlessAborted(this.#enter(connection, positions), ends);
     } catch (thrown) {
+      connection.close();
+      if (signal.aborted) throw this.#error("SINK_UNREACHABLE", "the delivery was stopped");
       throw this.#translate(thrown);
     } finally {
-      signal.removeEventListener("abort", abort);
+      timer.cancel();
     }
     connection.onEnd((reason) => {
       if (this.#connection !== connection || this.#isSending) return;
       this.#lost?.(this.#error("SINK_UNREACHABLE", reason));
     });
+  }
+
+  async #enter(connection: Connection, positions: ReadonlyMap<string, Position>): Promise<void> {
+    await connection.open();
+    this.#known.clear();
+    for (const [stream, { mark }] of positions) {
+      this.#generations.set(stream, mark === null ? "" : `#${mark}`);
+      const { hash } = this.#keys(stream);
+      this.#known.set(stream, pairsOf(await connection.call("HGETALL", hash)));
+    }
   }
 
   held(stream: string): readonly Holding[] {

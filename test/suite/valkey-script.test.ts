@@ -47,9 +47,7 @@ class Bench {
     const entries = seqs.flatMap((seq) => [
       seq,
       2 * fields,
-      ...Array(fields)
-        .fill(["seq", `${seq}`])
-        .flat(),
+      ...range(1, fields).flatMap(() => ["seq", `${seq}`]),
     ]);
     const args = [epoch, known, from, to, `d${to}`, 0, seqs.length, ...entries] as string[];
     return this.connection.script("deliver", [this.key, this.hash], args);

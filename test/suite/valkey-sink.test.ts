@@ -1,14 +1,18 @@
 /** The valkey sink between a real journal and a real server: each event exactly once, whatever was lost on either side. */
 import assert from "node:assert/strict";
-import { cpSync, rmSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { createDelivery, type Delivery } from "../../src/flow/deliver.ts";
 import type { Journal, JournalHistory } from "../../src/journal/journal.ts";
 import { createValkeySink, type ValkeySinkSettings } from "../../src/sink/valkey.ts";
 import { range } from "../support/archive-names.ts";
 import { startLossyProxy } from "../support/lossy-proxy.ts";
+import { freePort } from "../support/mosquitto.ts";
 import { recordingContext, type RecordingContext } from "../support/recording-context.ts";
-import { startRedis, type RedisServer } from "../support/redis-server.ts";
+import { serverProgram, startRedis, type RedisServer } from "../support/redis-server.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { append, event, openJournal } from "../support/test-journal.ts";
 import { until } from "../support/until.ts";
@@ -312,4 +316,38 @@ test("maxLength bounds the stream, and what was trimmed there is not sent again"
   // Trimmed by whole nodes, of 100 entries each (stream-node-max-entries).
   assert.ok(names.length >= 100 && names.length <= 200, `${names.length}`);
   assert.deepEqual(names, named(device.epoch, 1001 - names.length + 1, 1001));
+});
+
+test("a cluster keeps the stream and what is noted of it in one slot", async (t) => {
+  const args = ["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"];
+  const server = await startRedis(tempDir(t), { args });
+  t.after(() => server.kill());
+  server.cli("CLUSTER", "ADDSLOTSRANGE", "0", "16383");
+  await until("the cluster", () => server.cli("CLUSTER", "INFO").includes("cluster_state:ok"));
+  const device = await new Device(t, tempDir(t)).start();
+  await device.write(20, "a");
+  device.deliver(server.url, { mode: "cluster" });
+  await device.delivered();
+  await device.stop();
+  assertHolds(server, named(device.epoch, 1, 20));
+  const slot = (key: string): string => server.cli("CLUSTER", "KEYSLOT", key);
+  assert.equal(slot("box:readings"), slot("{box:readings}:holdfast:box:readings"));
+});
+
+test("sentinels say where the server is", async (t) => {
+  const { server, device } = await scene(t);
+  const port = await freePort();
+  const folder = tempDir(t);
+  const config = join(folder, "sentinel.conf");
+  const monitor = `sentinel monitor cloud 127.0.0.1 ${server.port} 1`;
+  writeFileSync(config, `port ${port}\ndir ${folder}\n${monitor}\n`);
+  const sentinel = spawn(serverProgram(), [config, "--sentinel"], { stdio: "ignore" });
+  t.after(async () => {
+    sentinel.kill("SIGKILL");
+    await once(sentinel, "exit");
+  });
+  await device.write(20, "a");
+  device.deliver(`redis://127.0.0.1:${port}`, { mode: "sentinel:cloud" });
+  await device.delivered();
+  assertHolds(server, named(device.epoch, 1, 20));
 });

@@ -1,0 +1,67 @@
+/** kill -9 of the agent and of the server it delivers to, in turn and under load: each event is there exactly once. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { range } from "../support/archive-names.ts";
+import { childAgent } from "../support/child-agent.ts";
+import { untilFigure } from "../support/figures.ts";
+import { freePort } from "../support/mosquitto.ts";
+import { startPublisher } from "../support/publishing.ts";
+import { startRedis } from "../support/redis-server.ts";
+import { tempDir } from "../support/temp-dir.ts";
+import { until } from "../support/until.ts";
+import { namesIn } from "../support/valkey-far-side.ts";
+
+const count = 20_000;
+const rounds = 4;
+
+for (const order of ["strict"] as const) {
+  test(`the agent and its server, killed in turn, have each event once (order: ${order})`, async (t) => {
+    const folder = tempDir(t);
+    const server = await startRedis(folder, { durable: true });
+    t.after(() => server.kill());
+    const port = await freePort();
+    const agent = await childAgent(
+      folder,
+      `
+device: { id: box }
+sources:
+  in: { type: broker, listen: "127.0.0.1:${port}", topics: ["load/{device}"], stream: load }
+streams:
+  load: { linger: 20ms }
+sinks:
+  cloud: { type: valkey, url: "${server.url}", from: [load] }
+`,
+    );
+    t.after(() => agent.kill());
+    await agent.start();
+    const url = `mqtt://127.0.0.1:${port}`;
+    const load = { url, topic: "load/d1", count, rate: 4_000, qos: 1, window: 500 } as const;
+    const publisher = startPublisher({ ...load, resilient: true });
+    t.after(() => publisher.end());
+    await until("the load to run", () => publisher.acknowledged() > 500);
+    for (let round = 0; round < rounds; round++) {
+      await delay(Math.random() * 700);
+      await server.kill();
+      await delay(Math.random() * 300);
+      await server.start();
+      await delay(Math.random() * 700);
+      await agent.kill();
+      await agent.start();
+    }
+    assert.equal(await publisher.done, count);
+    const lag = 'stream_lag{stream="load",group="cloud"}';
+    await untilFigure(agent, lag, (value) => value === 0, 60_000);
+    const { streams } = (await (await fetch(`${agent.adminUrl}/streams`)).json()) as {
+      streams: { name: string; head: number }[];
+    };
+    const head = streams.find(({ name }) => name === "load")?.head ?? 0;
+    assert.ok(head >= count);
+    const names = namesIn(server, "box:load");
+    const epoch = names[0]?.split("/")[1];
+    assert.deepEqual(
+      names,
+      range(1, head).map((seq) => `box/${epoch}/load/${seq}`),
+    );
+  });
+}
