@@ -13,8 +13,10 @@ import { stateFolder } from "./config/built-in.ts";
 import { unlessAborted } from "./core/abort.ts";
 import { HoldfastError, messageOf } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
-import { createDelivery } from "./flow/deliver.ts";
+import { createDelivery, type Delivery } from "./flow/deliver.ts";
 import { createIntake } from "./flow/ingest.ts";
+import { LinkMonitor } from "./flow/link-monitor.ts";
+import type { Pace } from "./flow/pacing.ts";
 import type { StreamRules } from "./flow/admit.ts";
 import { createProcessing } from "./flow/process.ts";
 import { createProjection } from "./flow/project.ts";
@@ -25,6 +27,7 @@ import { sharedHealth } from "./host/health.ts";
 import { createDiskWatch } from "./host/disk.ts";
 import { createHttpServer } from "./host/http.ts";
 import { parseListen } from "./host/listen.ts";
+import { isAnyUp } from "./host/network.ts";
 import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createWearMeter, type WearMeter } from "./host/wear.ts";
@@ -38,6 +41,7 @@ import type {
 import type { StreamQuota } from "./journal/protocol.ts";
 import { loadHandler } from "./processor/handler.ts";
 import { createStep } from "./processor/kinds.ts";
+import { bytesPerSecond, minutesOf, type DeliverySettings } from "./sink/delivery-options.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
 import type { Source } from "./source/source.ts";
@@ -77,6 +81,8 @@ interface Opened {
   readonly path: string;
   readonly rules: (stream: string) => StreamRules;
   readonly formats: ReadonlyMap<string, PayloadFormat>;
+  /** Filled as they start: the admin API is there before. */
+  readonly sinks: Map<string, Delivery>;
 }
 
 /** @throws HoldfastError as its parts say; the reason of `setup.signal` where that ended the start */
@@ -131,7 +137,9 @@ async function assemble(
   const formats = new Map(
     streamsOf(config).map((stream): [string, PayloadFormat] => [stream, rules(stream).format]),
   );
+  const sinks = new Map<string, Delivery>();
   const admin = createAdmin({
+    sinks,
     context: context("agent", "admin"),
     journal,
     health,
@@ -143,7 +151,17 @@ async function assemble(
   stack.defer(() => admin.close());
   await admin.open();
 
-  const opened: Opened = { config, surroundings, journal, wear, stack, path, rules, formats };
+  const opened: Opened = {
+    config,
+    surroundings,
+    journal,
+    wear,
+    stack,
+    path,
+    rules,
+    formats,
+    sinks,
+  };
   startSinks(opened);
   await startProcessors(opened, setup);
   await openSources(opened);
@@ -278,8 +296,9 @@ function rulesOf(config: Config): (stream: string) => StreamRules {
   };
 }
 
-function startSinks({ config, surroundings, journal, stack, formats }: Opened): void {
+function startSinks({ config, surroundings, journal, stack, formats, sinks }: Opened): void {
   const { device } = journal.identity();
+  const link = new LinkMonitor();
   for (const [name, options] of Object.entries(config.sinks)) {
     const context = surroundings.context("sink", name);
     const sink = sinkKinds[options.type].create(context, options as never, { device });
@@ -290,9 +309,12 @@ function startSinks({ config, surroundings, journal, stack, formats }: Opened): 
       streams: options.from,
       formats,
       device,
+      pace: paceOf(options),
+      link,
     });
     stack.defer(() => delivery.stop(graceMs));
     delivery.start();
+    sinks.set(name, delivery);
   }
 }
 
@@ -328,6 +350,22 @@ async function openPlane({
   stack.defer(() => projection.stop());
   projection.start();
   return plane;
+}
+
+function paceOf({ batch, rateLimit, schedule, order, backfillShare }: DeliverySettings): Pace {
+  const { hours, interfaces } = schedule;
+  const isAlways = hours === undefined && interfaces === undefined;
+  return {
+    bounds: { events: batch.max, bytes: batch.bytes, waitMs: batch.wait },
+    ...(rateLimit !== undefined && { bytesPerSecond: bytesPerSecond(rateLimit) }),
+    ...(order === "live-first" && { backlogShare: backfillShare ?? 0.5 }),
+    ...(!isAlways && {
+      schedule: {
+        hours: hours === undefined ? null : minutesOf(hours),
+        isLinkUp: interfaces === undefined ? null : () => isAnyUp(interfaces),
+      },
+    }),
+  };
 }
 
 async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void> {

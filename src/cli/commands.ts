@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   streams: async () => (await import("./streams.ts")).streamsCommand,
   tail: async () => (await import("./tail.ts")).tailCommand,
   groups: async () => (await import("./groups.ts")).groupsCommand,
+  sync: async () => (await import("./sync.ts")).syncCommand,
   "dlq-inspect": async () => (await import("./dlq-inspect.ts")).dlqInspectCommand,
   "dlq-purge": async () => (await import("./dlq-purge.ts")).dlqPurgeCommand,
   journal: async () => (await import("./journal.ts")).journalCommand,

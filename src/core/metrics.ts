@@ -35,6 +35,11 @@ export const metricTable = {
   },
   holdfast_journal_events: { kind: "gauge", help: "Events kept in the journal", labels: [] },
   holdfast_journal_bytes: { kind: "gauge", help: "Bytes in use in the journal's file", labels: [] },
+  holdfast_journal_full_seconds: {
+    kind: "gauge",
+    help: "Until the journal is full, at the rate of the last minutes; +Inf: it does not grow",
+    labels: [],
+  },
   holdfast_journal_commits_total: { kind: "counter", help: "Commits, each one fsync", labels: [] },
   holdfast_journal_commit_seconds: {
     kind: "histogram",
@@ -93,12 +98,32 @@ export const metricTable = {
   },
   holdfast_sink_events_total: {
     kind: "counter",
-    help: "Events that a sink has dealt with, by status (delivered, refused, retried, trimmed)",
+    help: "Events that a sink has dealt with, by status (sent; delivered: the far side has confirmed it; refused, retried, trimmed)",
     labels: ["sink", "status"],
   },
   holdfast_sink_connected: {
     kind: "gauge",
     help: "1 while a sink's far side answers",
+    labels: ["sink"],
+  },
+  holdfast_sink_wire_bytes_total: {
+    kind: "counter",
+    help: "Bytes that a sink has put on the wire, as far as it knows them",
+    labels: ["sink"],
+  },
+  holdfast_sink_plain_bytes_total: {
+    kind: "counter",
+    help: "What those bytes were before they were compressed, for a sink that compresses",
+    labels: ["sink"],
+  },
+  holdfast_sink_at_risk_events: {
+    kind: "gauge",
+    help: "Events that were acknowledged to their sources and that a sink's far side has not confirmed",
+    labels: ["sink"],
+  },
+  holdfast_sink_at_risk_bytes: {
+    kind: "gauge",
+    help: "About how many bytes of the journal these take",
     labels: ["sink"],
   },
   holdfast_sink_oldest_unsent_seconds: {

@@ -19,8 +19,9 @@ export interface AgreementParts {
   readonly progress: Progress;
 }
 
-interface Correction {
+interface Wanted {
   readonly to: number;
+  readonly forgets: boolean;
   readonly lost: Lost | null;
 }
 
@@ -28,7 +29,7 @@ interface Correction {
 export async function agree(parts: AgreementParts): Promise<void> {
   const { context, journal, sink, streams, progress } = parts;
   if (sink.held === undefined) return;
-  const corrections = new Map<string, Correction>();
+  const corrections = new Map<string, Wanted>();
   const forks = new Map<string, number>();
   let reason = "";
   for (const stream of streams) {
@@ -36,13 +37,13 @@ export async function agree(parts: AgreementParts): Promise<void> {
     const verdict = await compare(journal, stream, seq, sink.held(stream));
     if (verdict.kind === "as-it-was") continue;
     if (verdict.kind === "ahead") {
-      corrections.set(stream, { to: verdict.to, lost: null });
+      corrections.set(stream, { to: verdict.to, forgets: false, lost: null });
       context.log.info(`Sink ${context.name} has more of stream ${stream} than was noted`, {
         noted: seq,
         has: verdict.to,
       });
     } else if (verdict.kind === "behind") {
-      corrections.set(stream, verdict);
+      corrections.set(stream, { to: verdict.to, forgets: true, lost: verdict.lost });
       context.log.warn(
         `Sink ${context.name} has less of stream ${stream} than it took: what the journal keeps is sent again`,
         { took: seq, has: verdict.to },
@@ -50,16 +51,14 @@ export async function agree(parts: AgreementParts): Promise<void> {
     } else {
       forks.set(stream, verdict.from);
       reason ||= `${context.name}: ${verdict.why}`;
-      if (verdict.from <= seq || verdict.lost !== null)
-        corrections.set(stream, { to: verdict.from - 1, lost: verdict.lost });
+      corrections.set(stream, { to: verdict.from - 1, forgets: true, lost: verdict.lost });
     }
   }
   const told = forks.size === 0 ? [] : await begin(parts, forks, reason);
-  for (const [stream, { to, lost }] of corrections) {
+  for (const [stream, { to, forgets, lost }] of corrections) {
     const gaps = lost === null ? [] : [gapOf(context, stream, lost, 0, "upstream lost them")];
-    await progress.correct([{ stream, to }], [...told.splice(0), ...gaps]);
+    await progress.correct([{ stream, to, forgets }], [...told.splice(0), ...gaps]);
   }
-  if (told.length > 0) await progress.correct([], told);
 }
 
 /** Gives back what is to be told of it. */

@@ -7,6 +7,8 @@ export class Backlog {
   readonly #streams: readonly string[];
   readonly #heads = new Map<string, number>();
   readonly #passed = new Map<string, number>();
+  /** How many of those behind it are passed as well. */
+  readonly #beyond = new Map<string, number>();
   /** Receipt of the oldest event that waits, or of the one before it: never too young. */
   readonly #oldestAt = new Map<string, number>();
 
@@ -34,9 +36,13 @@ export class Backlog {
     this.#heads.set(stream, Math.max(head, this.head(stream)));
   }
 
-  /** Everything up to `seq` is passed; `receivedAt`: when the event of that seq came, where that is known. */
-  pass(stream: string, seq: number, receivedAt?: number): void {
+  /**
+   * Everything up to `seq` is passed, and so many beyond; `receivedAt`: when the event of that seq came, where that
+   * is known.
+   */
+  pass(stream: string, seq: number, beyond: number, receivedAt?: number): void {
     this.#passed.set(stream, seq);
+    this.#beyond.set(stream, beyond);
     if (this.lag(stream) === 0) this.#oldestAt.delete(stream);
     else if (receivedAt !== undefined) this.#oldestAt.set(stream, receivedAt);
   }
@@ -47,13 +53,16 @@ export class Backlog {
 
   /** Seqs, whether or not their events are still there. */
   lag(stream: string): number {
-    return Math.max(0, this.head(stream) - (this.#passed.get(stream) ?? 0));
+    const passed = (this.#passed.get(stream) ?? 0) + (this.#beyond.get(stream) ?? 0);
+    return Math.max(0, this.head(stream) - passed);
   }
 
   /** Events that are still there. */
   kept(stream: string): number {
     const status = this.#journal?.status().streams.get(stream);
-    return status === undefined ? 0 : keptAfter(status, this.#passed.get(stream) ?? 0);
+    if (status === undefined) return 0;
+    const kept = keptAfter(status, this.#passed.get(stream) ?? 0);
+    return Math.max(0, kept - (this.#beyond.get(stream) ?? 0));
   }
 
   total(): number {

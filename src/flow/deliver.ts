@@ -3,20 +3,23 @@
  *
  *            ┌──────────────── back-off (1 s to 60 s; a minute where a person must act) ◄──┐
  *            ▼                                                                             │
- *   start ─► opening ─► agreeing ─► delivering: read ─► send ─► settle ─► read … ── failure, loss ──► closed
- *                            └─ nothing to read: wait until the journal grows
+ *   start ─► its hours ─► opening ─► agreeing ─► delivering: read ─► send ─► settle ─► read … ── failure, loss
+ *                                        └─ nothing to read: wait until the journal grows
+ *
+ * Agreeing: a far side that says what it holds is compared with the journal (agreement.ts) before anything is sent.
  *
  * It holds two batches: one is being sent, the next is read meanwhile. A batch is of one stream, at most 2,048
  * events or 256 KiB (read-ahead.ts; or one event, if that is larger): what waits lies in the journal, never in memory.
  *
- * Three positions for each stream. `read`: up to where it was read ahead. `confirmed`: up to where the sink is
- * done. `durable`: the cursor in the journal, which follows behind (progress.ts). A failure puts `read` back to
- * `confirmed`; only a crash goes back to `durable`.
+ * Positions of each stream: `read`, up to where each lane was read ahead; `confirmed`, what the sink is done with (a
+ * seq, and ranges beyond it where fresh events go first: position.ts); `durable`, the cursor in the journal, which
+ * follows behind (progress.ts). A failure puts `read` back to `confirmed`; only a crash goes back to `durable`.
  *
  * What a crash leaves:
  * - before or while a batch is sent: the cursor before it; it is sent again, under the same names
  * - between the sink's confirmation and the cursor's commit: the same. A sink that gives marks takes back what lies
- *   behind its mark, so nothing is there twice; one that does not may repeat the last seconds
+ *   behind its mark, and one that can say what it holds is asked, so nothing is there twice; one that does neither
+ *   may repeat the last seconds
  * - refused events: either the cursor is before them, or it has passed them and they are dead letters
  *
  * A stretch that was trimmed away unsent (the quota, invariant 5) is passed over, counted and said; it is told
@@ -30,9 +33,15 @@ import type { SendResult, Sink } from "../sink/sink.ts";
 import { agree } from "./agreement.ts";
 import { Backlog } from "./backlog.ts";
 import { deadLetterOf } from "./dead-letter.ts";
+import { failureOf } from "./failure.ts";
+import { LinkMonitor } from "./link-monitor.ts";
+import { Pacing, type Pace } from "./pacing.ts";
 import { holesIn, PassedOver } from "./passed-over.ts";
+import { Pause } from "./pause.ts";
+import { settledBeyond } from "./position.ts";
 import { Progress } from "./progress.ts";
 import { ReadAhead, type Ahead } from "./read-ahead.ts";
+import { SinkFigures } from "./sink-figures.ts";
 import { Trouble } from "./trouble.ts";
 
 export interface DeliveryParts {
@@ -48,6 +57,10 @@ export interface DeliveryParts {
   readonly streams: readonly string[];
   readonly formats: ReadonlyMap<string, PayloadFormat>;
   readonly device: string;
+  /** When, how fast and in which order; left out: at once, as fast as it goes, by seq. */
+  readonly pace?: Pace;
+  /** Shared by all sinks; left out: this one knows of no other. */
+  readonly link?: LinkMonitor;
 }
 
 export interface Delivery {
@@ -56,6 +69,10 @@ export interface Delivery {
   stop(graceMs: number): Promise<void>;
   /** Events that the sink has not confirmed, by stream. */
   lag(): ReadonlyMap<string, number>;
+  /** Delivers what waits by now, whatever its hours and its back-off say. */
+  sync(): void;
+  /** How much of that is still to be done; null: nothing, or it has failed. */
+  syncing(): number | null;
 }
 
 /** How long after `graceMs` a sink that ignores its abort is waited for, ms. */
@@ -65,14 +82,15 @@ export function createDelivery(parts: DeliveryParts): Delivery {
   return new DeliveryLoop(parts);
 }
 
-type Outcome = "delivered" | "refused" | "retried" | "trimmed";
-
 class DeliveryLoop implements Delivery {
   readonly #parts: DeliveryParts;
   readonly #backlog: Backlog;
   readonly #reader: ReadAhead;
   readonly #progress: Progress;
   readonly #passedOver: PassedOver;
+  readonly #figures: SinkFigures;
+  readonly #pacing: Pacing;
+  readonly #pause: Pause;
   readonly #stopping = new AbortController();
   readonly #aborting = new AbortController();
   #wake = Promise.withResolvers<void>();
@@ -80,20 +98,28 @@ class DeliveryLoop implements Delivery {
   #stopped: Promise<void> | null = null;
   /** The sink said that its far side has gone while nothing was sent. */
   #loss: HoldfastError | null = null;
-  /** Up to where the far side was told of each stream since it was opened. */
-  readonly #named = new Map<string, number>();
-  /** What the failed send would have gone on with. */
-  #head: StoredEvent | null = null;
+  /** What the failed send would have gone on with, and what that follows. */
+  #head: { readonly event: StoredEvent; readonly after: number } | null = null;
 
   constructor(parts: DeliveryParts) {
     this.#parts = parts;
-    const { context, journal, sink, streams } = parts;
+    const { context, journal, sink, streams, pace = {} } = parts;
     this.#backlog = new Backlog(context, streams);
+    this.#figures = new SinkFigures(context, this.#backlog, journal, streams);
+    this.#pacing = new Pacing(context, pace, this.#stopping.signal);
+    this.#pause = new Pause(context, parts.link ?? new LinkMonitor(), this.#stopping.signal);
     this.#passedOver = new PassedOver(
       context,
       (stream) => `Events of stream ${stream} were dropped before ${context.name} had them`,
     );
-    this.#reader = new ReadAhead(journal, this.#backlog, streams);
+    this.#reader = new ReadAhead({
+      journal,
+      clock: context.clock,
+      backlog: this.#backlog,
+      streams,
+      bounds: this.#pacing.bounds,
+      backlogShare: pace.backlogShare ?? null,
+    });
     this.#progress = new Progress({
       context,
       journal,
@@ -117,6 +143,19 @@ class DeliveryLoop implements Delivery {
     return new Map(this.#parts.streams.map((stream) => [stream, this.#backlog.kept(stream)]));
   }
 
+  sync(): void {
+    const heads = this.#parts.streams.map(
+      (stream) => [stream, this.#backlog.head(stream)] as const,
+    );
+    this.#pacing.hurry(() => this.#progress.missing(heads));
+    this.#pause.wake();
+    this.#wake.resolve();
+  }
+
+  syncing(): number | null {
+    return this.#pacing.remaining;
+  }
+
   async #stop(graceMs: number): Promise<void> {
     const { clock, log, name } = this.#parts.context;
     this.#stopping.abort();
@@ -133,28 +172,28 @@ class DeliveryLoop implements Delivery {
   }
 
   async #run(): Promise<void> {
-    const { context, journal, sink, streams } = this.#parts;
+    const { context, journal, sink } = this.#parts;
     const unfollow = this.#backlog.follow(journal, () => this.#wake.resolve());
     this.#backlog.publish();
     const connected = context.metrics.gauge("holdfast_sink_connected", { sink: context.name });
     connected.set(0);
-    context.health.figures(() => ({
-      waiting: streams.reduce((sum, stream) => sum + this.#backlog.kept(stream), 0),
-      oldestUnsentSeconds: Math.round(this.#backlog.oldestSeconds()),
-    }));
+    this.#figures.publish(() => this.#pacing.figures());
     sink.onLost?.((error) => {
       this.#loss = error;
       this.#wake.resolve();
     });
-    const trouble = new Trouble(context);
+    const trouble = new Trouble(context, this.#pause);
     await this.#load();
     while (!this.#stopping.signal.aborted) {
+      await this.#pacing.untilAllowed();
+      if (this.#stopping.signal.aborted) break;
       const failure = await this.#session(trouble, () => connected.set(1));
       connected.set(0);
       const closing = await failureOf(sink.close());
       if (closing !== null)
         context.log.debug(`Sink ${context.name} did not close: ${closing.message}`);
       if (failure !== null) {
+        this.#pacing.calm();
         const next = await trouble.endure(failure, this.#head !== null, this.#stopping.signal);
         if (next === "give-up-head") await this.#giveUp(failure, trouble);
       }
@@ -168,34 +207,23 @@ class DeliveryLoop implements Delivery {
   async #load(): Promise<void> {
     this.#progress.load();
     for (const stream of this.#parts.streams) {
-      const { seq } = this.#progress.confirmed(stream);
-      this.#backlog.pass(stream, seq);
+      this.#passed(stream);
       if (this.#backlog.lag(stream) === 0) continue;
+      const { seq } = this.#progress.confirmed(stream);
       const oldest = await this.#parts.journal.read(stream, seq, 1, 1).catch(() => null);
-      this.#backlog.pass(stream, seq, oldest?.events[0]?.receivedAt);
+      this.#passed(stream, oldest?.events[0]?.receivedAt);
     }
   }
 
-  /** One connection of the sink. Ends with a failure, or with null: stopped, or somebody has moved the cursor. */
+  /** One connection of the sink. Ends with a failure, or with null: stopped, not its hours, the cursor was moved. */
   async #session(trouble: Trouble, opened: () => void): Promise<HoldfastError | null> {
-    const { sink, streams } = this.#parts;
-    this.#loss = null;
-    this.#head = null;
-    const positions = new Map(streams.map((stream) => [stream, this.#progress.confirmed(stream)]));
-    const failure = await failureOf(sink.open(positions, this.#stopping.signal));
-    if (failure !== null) return this.#stopping.signal.aborted ? null : failure;
-    const disagreement = await failureOf(agree({ ...this.#parts, progress: this.#progress }));
-    if (disagreement !== null) return disagreement;
-    if (this.#progress.hasMoved) return null;
-    opened();
-    for (const stream of streams) {
-      const { seq } = this.#progress.confirmed(stream);
-      this.#named.set(stream, seq);
-      this.#backlog.pass(stream, seq);
+    const failure = await this.#open();
+    if (failure !== null || this.#stopping.signal.aborted || this.#progress.hasMoved) {
+      return this.#stopping.signal.aborted ? null : failure;
     }
-    for (const stream of streams) sink.durable?.(stream, this.#progress.durable(stream));
+    opened();
     if (!trouble.needsProof || this.#backlog.total() === 0) trouble.over();
-    this.#readBack();
+    this.#reader.begin(this.#progress.positions());
     let ahead = this.#reader.next();
     for (;;) {
       this.#wake = Promise.withResolvers();
@@ -203,70 +231,135 @@ class DeliveryLoop implements Delivery {
       if (this.#stopping.signal.aborted || this.#progress.hasMoved) return null;
       if (this.#loss !== null) return this.#loss;
       if (batch instanceof HoldfastError) return batch;
-      if (batch === null && !this.#reader.hasMore()) await this.#wake.promise;
+      if (!this.#pacing.isAllowed()) return null;
+      if (batch === null) {
+        if (this.#reader.dueMs !== null || !this.#reader.hasMore())
+          await this.#pacing.rest(this.#reader.dueMs, this.#wake);
+        ahead = this.#reader.next();
+        continue;
+      }
       ahead = this.#reader.next();
-      if (batch === null) continue;
+      await this.#pacing.untilAffordable();
       const { settled, failure } = await this.#deliver(batch);
       if (settled > 0) trouble.over();
       if (settled === batch.events.length && failure === undefined) continue;
       // What was read ahead does not follow on what was settled.
       await ahead;
       if (failure !== undefined) return failure;
-      this.#readBack();
+      this.#reader.begin(this.#progress.positions());
       ahead = this.#reader.next();
     }
   }
 
+  async #open(): Promise<HoldfastError | null> {
+    const { sink, streams } = this.#parts;
+    this.#loss = null;
+    this.#head = null;
+    const positions = new Map(
+      streams.map((stream) => {
+        const { seq, mark } = this.#progress.confirmed(stream);
+        return [stream, { seq, mark }];
+      }),
+    );
+    const failure = await failureOf(sink.open(positions, this.#stopping.signal));
+    if (failure !== null) return failure;
+    const progress = this.#progress;
+    const disagreement = await failureOf(agree({ ...this.#parts, progress }));
+    if (disagreement !== null) return disagreement;
+    for (const stream of streams) {
+      this.#passed(stream);
+      sink.durable?.(stream, progress.durable(stream));
+    }
+    return failureOf(this.#reader.split(progress.positions()));
+  }
+
   async #deliver(batch: Ahead): Promise<SendResult> {
-    const { sink, device, formats } = this.#parts;
-    const { stream, events, trimmedTo } = batch;
-    if (trimmedTo !== null) await this.#passTrimmed(stream, trimmedTo);
-    if (events.length === 0) return { settled: 0, refused: [] };
+    const { sink, device, formats, context } = this.#parts;
+    const { lane, stream, events, after, to, trimmedTo } = batch;
+    if (events.length === 0) {
+      this.#countTrimmed(stream, after, trimmedTo ?? to);
+      await this.#settle(stream, after, to, undefined);
+      return { settled: 0, refused: [] };
+    }
     const format = formats.get(stream);
-    const after = this.#named.get(stream) ?? 0;
-    const sent = { device, stream, events, after, ...(format !== undefined && { format }) };
+    const backfill = lane === "backlog";
+    const beganMs = context.clock.monotonicMs();
+    this.#figures.count("sent", events.length);
+    const sent = {
+      device,
+      stream,
+      events,
+      after,
+      backfill,
+      ...(format !== undefined && { format }),
+    };
     const result = await sink
       .send(sent, this.#aborting.signal)
       .catch((error: unknown): SendResult => {
         if (!(error instanceof HoldfastError)) throw error;
         return { settled: 0, refused: [], failure: error };
       });
-    if (result.settled > 0) await this.#settle(events.slice(0, result.settled), result);
-    this.#count("retried", events.length - result.settled);
-    this.#head = events[result.settled] ?? null;
+    const bytes = result.wireBytes ?? events.reduce((sum, { payload }) => sum + payload.length, 0);
+    this.#pacing.spent(bytes);
+    this.#reader.sent(lane, bytes, context.clock.monotonicMs() - beganMs);
+    this.#figures.sent(result);
+    if (result.settled > 0) await this.#settleSent(batch, result);
+    this.#figures.count("retried", events.length - result.settled);
+    const head = events[result.settled];
+    const before = events[result.settled - 1]?.seq ?? after;
+    this.#head = head === undefined ? null : { event: head, after: before };
     return result;
   }
 
-  async #settle(events: readonly StoredEvent[], { refused, mark }: SendResult): Promise<void> {
+  async #settleSent(batch: Ahead, { settled, refused, mark }: SendResult): Promise<void> {
     const { context } = this.#parts;
-    const { stream, seq, receivedAt } = events.at(-1) as StoredEvent;
+    const { stream, after, trimmedTo } = batch;
+    const events = batch.events.slice(0, settled);
+    const { seq, receivedAt } = events.at(-1) as StoredEvent;
     const now = context.clock.wallMs();
     const letters = refused.map(({ index, error }) => {
       const event = events[index] as StoredEvent;
       return deadLetterOf("sink", context.name, stream, event.seq, event, error, 1, now, now);
     });
+    if (trimmedTo !== null) this.#countTrimmed(stream, after, trimmedTo);
     const holes = holesIn(events);
     this.#passedOver.say(stream, events[0]?.seq ?? seq, seq, holes);
-    this.#count("trimmed", holes);
-    this.#count("delivered", events.length - letters.length);
-    this.#count("refused", letters.length);
-    this.#backlog.pass(stream, seq, receivedAt);
-    this.#named.set(stream, seq);
-    await this.#progress.settle(stream, seq, mark, letters);
+    this.#figures.count("trimmed", holes);
+    this.#figures.count("delivered", events.length - letters.length);
+    this.#figures.count("refused", letters.length);
+    // Behind the last event of the lane's stretch there may be nothing any more.
+    const to = settled === batch.events.length ? batch.to : seq;
+    await this.#settle(stream, after, to, mark, letters, receivedAt);
   }
 
-  async #passTrimmed(stream: string, trimmedTo: number): Promise<void> {
-    const { seq } = this.#progress.confirmed(stream);
-    this.#passedOver.say(stream, seq + 1, trimmedTo, trimmedTo - seq);
-    this.#count("trimmed", trimmedTo - seq);
-    this.#backlog.pass(stream, trimmedTo);
-    await this.#progress.settle(stream, trimmedTo, undefined);
+  async #settle(
+    stream: string,
+    after: number,
+    to: number,
+    mark: string | undefined,
+    letters: Parameters<Progress["settle"]>[4] = [],
+    receivedAt?: number,
+  ): Promise<void> {
+    const settling = this.#progress.settle(stream, after, to, mark, letters);
+    this.#passed(stream, this.#progress.confirmed(stream).seq === to ? receivedAt : undefined);
+    await settling;
+  }
+
+  #passed(stream: string, receivedAt?: number): void {
+    const position = this.#progress.confirmed(stream);
+    this.#backlog.pass(stream, position.seq, settledBeyond(position), receivedAt);
+  }
+
+  #countTrimmed(stream: string, after: number, to: number): void {
+    this.#passedOver.say(stream, after + 1, to, to - after);
+    this.#figures.count("trimmed", to - after);
   }
 
   /** The sink refuses its head event as a whole: it becomes a dead letter, and the rest goes on. */
   async #giveUp(failure: HoldfastError, trouble: Trouble): Promise<void> {
     const { context } = this.#parts;
-    const event = this.#head as StoredEvent;
+    if (this.#head === null) return;
+    const { event, after } = this.#head;
     const { stream, seq, receivedAt } = event;
     const [began, now] = [trouble.beganAt(), context.clock.wallMs()];
     const letter = deadLetterOf(
@@ -280,32 +373,8 @@ class DeliveryLoop implements Delivery {
       began,
       now,
     );
-    this.#count("refused", 1);
-    this.#backlog.pass(stream, seq, receivedAt);
-    await this.#progress.settle(stream, seq, undefined, [letter]);
+    this.#figures.count("refused", 1);
+    await this.#settle(stream, after, seq, undefined, [letter], receivedAt);
     trouble.over();
-  }
-
-  #readBack(): void {
-    for (const stream of this.#parts.streams) {
-      this.#reader.back(stream, this.#progress.confirmed(stream).seq);
-    }
-  }
-
-  #count(status: Outcome, events: number): void {
-    if (events === 0) return;
-    const { metrics, name } = this.#parts.context;
-    metrics.counter("holdfast_sink_events_total", { sink: name, status }).add(events);
-  }
-}
-
-/** What it failed with, null if it did not; our own mistakes pass through. */
-async function failureOf(action: Promise<void>): Promise<HoldfastError | null> {
-  try {
-    await action;
-    return null;
-  } catch (error) {
-    if (error instanceof HoldfastError) return error;
-    throw error;
   }
 }

@@ -12,14 +12,22 @@
  * - A unit that is refused says that somebody has moved the cursor (a replay): nothing of it happened, and what
  *   the journal says counts again.
  *
- * Bound: one position for each stream, and the dead letters of one batch.
+ * Bound: one position for each stream, with its ranges (position.ts), and the dead letters of one batch.
  */
 import { backoffDelayMs } from "../core/backoff.ts";
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { Cursor, CursorMove, Journal, NewDeadLetter, UnitOfWork } from "../journal/journal.ts";
+import { fromCursor, settled, settledBeyond, toMark, type Position } from "./position.ts";
 
 export type Emit = NonNullable<UnitOfWork["emits"]>[number];
+
+export interface Correction {
+  readonly stream: string;
+  readonly to: number;
+  /** What was done with beyond is no longer believed. */
+  readonly forgets: boolean;
+}
 
 export interface ProgressParts {
   readonly context: Context;
@@ -37,7 +45,7 @@ const commitBackoff = { baseMs: 1000, maxMs: 60_000 };
 
 export class Progress {
   readonly #parts: ProgressParts;
-  readonly #confirmed = new Map<string, Cursor>();
+  readonly #confirmed = new Map<string, Position>();
   readonly #durable = new Map<string, Cursor>();
   #deadLetters: readonly NewDeadLetter[] = [];
   #isUrgent = false;
@@ -54,7 +62,7 @@ export class Progress {
     this.#deadLetters = [];
     for (const stream of this.#parts.streams) {
       const cursor = this.#parts.journal.cursor(this.#parts.context.name, stream);
-      this.#confirmed.set(stream, cursor);
+      this.#confirmed.set(stream, fromCursor(cursor));
       this.#durable.set(stream, cursor);
     }
   }
@@ -63,23 +71,43 @@ export class Progress {
     return this.#hasMoved;
   }
 
-  confirmed(stream: string): Cursor {
-    return this.#confirmed.get(stream) ?? { seq: 0, mark: null };
+  confirmed(stream: string): Position {
+    return this.#confirmed.get(stream) ?? { seq: 0, ranges: [], mark: null };
   }
 
+  positions(): ReadonlyMap<string, Position> {
+    return this.#confirmed;
+  }
+
+  /** How many seqs up to these heads are not done with. */
+  missing(heads: readonly (readonly [stream: string, head: number])[]): number {
+    return heads.reduce((sum, [stream, head]) => {
+      const position = this.confirmed(stream);
+      return sum + Math.max(0, head - position.seq - settledBeyond(position));
+    }, 0);
+  }
+
+  /** As the sink knows it: with its own mark. */
   durable(stream: string): Cursor {
+    const { seq, mark } = fromCursor(this.#stored(stream));
+    return { seq, mark };
+  }
+
+  #stored(stream: string): Cursor {
     return this.#durable.get(stream) ?? { seq: 0, mark: null };
   }
 
-  /** The sink is done with everything up to `seq`. Resolves when the next may be sent. */
+  /** The sink is done with everything behind `after` up to `to`. Resolves when the next may be sent. */
   async settle(
     stream: string,
-    seq: number,
+    after: number,
+    to: number,
     mark: string | undefined,
     deadLetters: readonly NewDeadLetter[] = [],
   ): Promise<void> {
     if (this.#hasMoved) return;
-    this.#confirmed.set(stream, { seq, mark: mark ?? this.confirmed(stream).mark });
+    const position = settled(this.confirmed(stream), after, to);
+    this.#confirmed.set(stream, { ...position, mark: mark ?? position.mark });
     if (deadLetters.length === 0) {
       this.#committing ??= this.#commit();
       return;
@@ -101,21 +129,22 @@ export class Progress {
    * Somebody knows better where cursors stand: they go there, in one unit with what is to be told of it.
    * @throws HoldfastError when the journal does not take it
    */
-  async correct(
-    moves: readonly { readonly stream: string; readonly to: number }[],
-    emits: readonly Emit[],
-  ): Promise<void> {
+  async correct(moves: readonly Correction[], emits: readonly Emit[]): Promise<void> {
     const { context, journal } = this.#parts;
     await this.flush();
     if (this.#hasMoved) return;
-    const cursors = moves.map(({ stream, to }) => {
-      const { seq: from } = this.durable(stream);
-      return { stream, from, to };
+    const cursors = moves.map(({ stream, to, forgets }) => {
+      const { seq: from } = this.#stored(stream);
+      const position = this.confirmed(stream);
+      const next = forgets
+        ? { ...position, seq: to, ranges: [] }
+        : settled(position, position.seq, to);
+      return { stream, from, to: next.seq, mark: toMark(next) };
     });
     const unit = { group: context.name, cursors, ...(emits.length > 0 && { emits }) };
     if ((await journal.commit(unit, "soon")) === "refused") return this.#moved();
-    for (const { stream, to } of cursors) {
-      this.#confirmed.set(stream, { seq: to, mark: this.confirmed(stream).mark });
+    for (const { stream, to: seq, mark } of cursors) {
+      this.#confirmed.set(stream, fromCursor({ seq, mark }));
     }
     this.#landed(cursors);
   }
@@ -130,7 +159,7 @@ export class Progress {
         const cursors = this.#moves();
         const deadLetters = this.#deadLetters;
         if (cursors.length === 0) return;
-        const when = this.#isUrgent ? "soon" : cursors.some(hasMark) ? "linger" : "idle";
+        const when = this.#isUrgent ? "soon" : this.#haveMarks(cursors) ? "linger" : "idle";
         try {
           const unit = {
             group: context.name,
@@ -161,19 +190,28 @@ export class Progress {
 
   #moves(): CursorMove[] {
     const moves: CursorMove[] = [];
-    for (const [stream, { seq, mark }] of this.#confirmed) {
-      const durable = this.durable(stream);
+    for (const [stream, position] of this.#confirmed) {
+      const durable = this.#stored(stream);
+      const [seq, mark] = [position.seq, toMark(position)];
       if (seq === durable.seq && mark === durable.mark) continue;
       moves.push({ stream, from: durable.seq, to: seq, ...(mark !== durable.mark && { mark }) });
     }
     return moves;
   }
 
+  /** Whether the sink itself has said something new; ranges beyond a cursor cost repetitions at the most, as it does. */
+  #haveMarks(moves: readonly CursorMove[]): boolean {
+    return moves.some(({ stream, to, mark }) => {
+      if (mark === undefined) return false;
+      return fromCursor({ seq: to, mark }).mark !== this.durable(stream).mark;
+    });
+  }
+
   #landed(moves: readonly CursorMove[]): void {
     for (const { stream, to, mark } of moves) {
-      const cursor = { seq: to, mark: mark === undefined ? this.durable(stream).mark : mark };
+      const cursor = { seq: to, mark: mark === undefined ? this.#stored(stream).mark : mark };
       this.#durable.set(stream, cursor);
-      this.#parts.onDurable(stream, cursor);
+      this.#parts.onDurable(stream, this.durable(stream));
     }
   }
 
@@ -182,8 +220,4 @@ export class Progress {
     this.#deadLetters = [];
     this.#parts.onMoved();
   }
-}
-
-function hasMark(move: CursorMove): boolean {
-  return move.mark !== undefined;
 }

@@ -8,6 +8,7 @@ import type { Context } from "../core/context.ts";
 import type { HoldfastError } from "../core/errors.ts";
 import { formatDuration } from "../core/quantity.ts";
 import { decide, type Policy } from "./decide.ts";
+import type { Pause } from "./pause.ts";
 
 /** A sink that refuses its head event by throwing (not by index) is asked five times before that is believed. */
 const policy: Policy = { attempts: 5, baseMs: 1000, maxMs: 60_000, onFailure: "dead-letter" };
@@ -15,14 +16,16 @@ const personRetryMs = 60_000;
 
 export class Trouble {
   readonly #context: Context;
+  readonly #pause: Pause;
   #isWell = false;
   /** Since something was last confirmed. */
   #failures = 0;
   #sinceMs: number | null = null;
   #inSend = false;
 
-  constructor(context: Context) {
+  constructor(context: Context, pause: Pause) {
     this.#context = context;
+    this.#pause = pause;
     context.health.report("degraded", "Connecting for the first time; events wait in the journal");
   }
 
@@ -50,6 +53,7 @@ export class Trouble {
         `Sink ${name} delivers again after ${formatDuration(clock.monotonicMs() - this.#sinceMs)}`,
       );
     }
+    if (this.#sinceMs !== null) this.#pause.reached();
     this.#isWell = true;
     this.#failures = 0;
     this.#sinceMs = null;
@@ -75,7 +79,7 @@ export class Trouble {
     const isPersons = decision.act === "stop";
     const delayMs = decision.act === "retry" ? decision.delayMs : personRetryMs;
     this.#tell(failure, isPersons, delayMs);
-    await clock.sleep(delayMs, signal).catch(() => undefined);
+    await this.#pause.sleep(delayMs);
     return "again";
   }
 

@@ -11,8 +11,19 @@ import type { Rates } from "./rates.ts";
 export interface AdminView {
   readonly context: Context;
   readonly journal: Journal & JournalUpkeep;
+  readonly sinks: ReadonlyMap<string, SinkControl>;
   /** What is known of the streams' payloads; a stream that is not named here is JSON. */
   readonly formats: ReadonlyMap<string, PayloadFormat>;
+}
+
+/** What can be asked of a running sink. */
+export interface SinkControl {
+  /** Events that its far side has not confirmed, by stream. */
+  lag(): ReadonlyMap<string, number>;
+  /** Delivers what waits by now, whatever its hours and its back-off say. */
+  sync(): void;
+  /** How many events of that are still to be delivered; null: none, or it has failed. */
+  syncing(): number | null;
 }
 
 /** Followers at once: they must not take all connections from who asks for the health. Kept in `streamEvents`. */

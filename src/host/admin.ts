@@ -7,6 +7,7 @@ import { HoldfastError } from "../core/errors.ts";
 import type { Secret } from "../core/secret.ts";
 import { journalRoutes } from "./admin-journal.ts";
 import { deadLetterRoutes, groupsRoute, streamRoutes, type AdminView } from "./admin-routes.ts";
+import { sinkRoutes } from "./admin-sinks.ts";
 import { json, Problem } from "./answer.ts";
 import type { HealthBook } from "./health.ts";
 import { createHttpServer, type HttpServer, type Request, type Route } from "./http.ts";
@@ -41,6 +42,7 @@ export function createAdmin(parts: AdminParts): HttpServer {
     groupsRoute(parts, rates),
     ...deadLetterRoutes(parts),
     ...journalRoutes(parts),
+    ...sinkRoutes(parts),
   ];
   routes.push({
     method: "GET",

@@ -1,7 +1,16 @@
 /** The kinds of sink. Adding one: its file, a line here, a line in the shared suite's table, the regenerated reference. */
 import type { Context } from "../core/context.ts";
-import { byType, type AnyField, type Infer } from "../core/field.ts";
+import {
+  byType,
+  group,
+  type AnyField,
+  type Field,
+  type Fields,
+  type Infer,
+  type InferAll,
+} from "../core/field.ts";
 import { consoleSinkOptions, createConsoleSink } from "./console.ts";
+import { deliveryOptions, orderOptions } from "./delivery-options.ts";
 import { createFileSink, fileSinkOptions } from "./file.ts";
 import { createMqttSink, mqttSinkOptions } from "./mqtt.ts";
 import type { Sink } from "./sink.ts";
@@ -28,13 +37,24 @@ export const sinkKinds = {
   console: kind(consoleSinkOptions, createConsoleSink),
 } as const;
 
-/** An entry of `sinks`. */
+/** The same options, and those of the delivery. */
+function withDelivery<F extends AnyField, M extends Fields>(
+  field: F,
+  more: M,
+): Field<Infer<F> & InferAll<M>> {
+  const { fields = {}, doc } = field.about;
+  return group({ ...fields, ...more }, { doc }) as unknown as Field<Infer<F> & InferAll<M>>;
+}
+
+const anyOrder = { ...deliveryOptions, ...orderOptions };
+
+/** An entry of `sinks`. A file and a console are in the order of seq, always. */
 export const sinkEntryOptions = byType(
   {
-    valkey: sinkKinds.valkey.options,
-    mqtt: sinkKinds.mqtt.options,
-    file: sinkKinds.file.options,
-    console: sinkKinds.console.options,
+    valkey: withDelivery(sinkKinds.valkey.options, anyOrder),
+    mqtt: withDelivery(sinkKinds.mqtt.options, anyOrder),
+    file: withDelivery(sinkKinds.file.options, deliveryOptions),
+    console: withDelivery(sinkKinds.console.options, deliveryOptions),
   },
   { doc: "Where events go; the key is the sink's name" },
 );

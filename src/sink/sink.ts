@@ -59,6 +59,8 @@ export interface Batch {
    * count it as held. Left out: nothing is known of what comes before the first event.
    */
   readonly after?: number;
+  /** It drains beside fresher events, which may be there already. */
+  readonly backfill?: boolean;
   /** What the stream says of its payloads; left out: not known. */
   readonly format?: PayloadFormat;
 }

@@ -203,14 +203,14 @@ class ValkeySink implements Sink {
   }
 
   /** From `start` on: what goes with one append. */
-  #runFrom({ events, format }: Batch, start: number): Run {
+  #runFrom({ events, format, backfill = false }: Batch, start: number): Run {
     const first = events[start] as StoredEvent;
     const maker = {
       device: this.#device,
       encoding: this.#options.encoding,
       format,
-      backfill: false,
-    } as const;
+      backfill,
+    };
     const run: Run = { entries: [], last: first, bytes: 0 };
     for (let index = start; index < events.length; index++) {
       const event = events[index] as StoredEvent;

@@ -133,7 +133,7 @@ async function served(
     device: () => "greenhouse-1",
   });
   const parts = { context, journal, health, formats: new Map(), version: "0.1.0" };
-  const admin = createAdmin({ ...parts, listen: "127.0.0.1:0" });
+  const admin = createAdmin({ sinks: new Map(), ...parts, listen: "127.0.0.1:0" });
   await admin.open();
   t.after(() => admin.close());
   const url = `http://${admin.address()}`;

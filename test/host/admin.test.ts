@@ -25,7 +25,7 @@ function admin(listen: string, token?: Secret): () => unknown {
   const health = createHealthBook({ clock, version: "0.1.0", device: () => "pi" });
   const parts = { context: recordingContext("admin", clock), journal: shelfJournal(), health };
   const rest = { formats: new Map(), version: "0.1.0", ...(token !== undefined && { token }) };
-  return () => createAdmin({ ...parts, ...rest, listen });
+  return () => createAdmin({ sinks: new Map(), ...parts, ...rest, listen });
 }
 
 test("createAdmin() without a token listens on loopback or a socket only", () => {

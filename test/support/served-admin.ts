@@ -3,6 +3,7 @@ import type { TestContext } from "node:test";
 import type { PayloadFormat } from "../../src/core/event.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { createAdmin } from "../../src/host/admin.ts";
+import type { SinkControl } from "../../src/host/admin-routes.ts";
 import { createHealthBook, type HealthBook } from "../../src/host/health.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { recordingContext, type RecordingContext } from "./recording-context.ts";
@@ -11,6 +12,8 @@ import { shelfJournal, type ShelfJournal } from "./shelf-journal.ts";
 export interface ServedAdmin {
   readonly url: string;
   readonly journal: ShelfJournal;
+  /** Filled by the test. */
+  readonly sinks: Map<string, SinkControl>;
   readonly health: HealthBook;
   readonly clock: FakeClock;
   readonly context: RecordingContext;
@@ -30,7 +33,9 @@ export async function servedAdmin(
     ["notes", "text"],
     ["frames", "bytes"],
   ]);
+  const sinks = new Map<string, SinkControl>();
   const admin = createAdmin({
+    sinks,
     context,
     journal,
     health,
@@ -43,5 +48,5 @@ export async function servedAdmin(
   t.after(() => admin.close());
   const address = admin.address();
   const url = address.startsWith("unix:") ? address : `http://${address}`;
-  return { url, journal, health, clock, context, close: () => admin.close() };
+  return { url, journal, sinks, health, clock, context, close: () => admin.close() };
 }

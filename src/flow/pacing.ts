@@ -1,0 +1,107 @@
+/**
+ * When a sink may deliver and how fast: its schedule, its rate, the size of its batches.
+ *
+ * `hurry` lifts the schedule until what was asked for is done, or an attempt has failed.
+ */
+import type { Context, Figures } from "../core/context.ts";
+import { batchBytesMax, batchEventsMax, type BatchBounds } from "./read-ahead.ts";
+import { scheduleEveryMs, whyNotNow, type Schedule } from "./schedule.ts";
+import { TokenBucket } from "./token-bucket.ts";
+
+export interface Pace {
+  readonly bounds?: BatchBounds;
+  readonly bytesPerSecond?: number;
+  readonly schedule?: Schedule;
+  /** Fresh events go first, and the backlog has this share, between 0 and 1. */
+  readonly backlogShare?: number;
+}
+
+export class Pacing {
+  readonly bounds: BatchBounds;
+  readonly #context: Context;
+  readonly #schedule: Schedule | undefined;
+  readonly #bucket: TokenBucket | undefined;
+  readonly #signal: AbortSignal;
+  /** How much is still to be done of what was asked for; null: nothing was. */
+  #wanted: (() => number) | null = null;
+  #waitsFor: string | null = null;
+  #wake: (() => void) | null = null;
+
+  constructor(context: Context, pace: Pace, signal: AbortSignal) {
+    this.#context = context;
+    this.#signal = signal;
+    this.#schedule = pace.schedule;
+    const { bytesPerSecond } = pace;
+    const bounds = pace.bounds ?? { events: batchEventsMax, bytes: batchBytesMax, waitMs: 0 };
+    if (bytesPerSecond === undefined) this.bounds = bounds;
+    else {
+      // A batch is no more than a second's worth: the link is never taken for longer.
+      this.bounds = { ...bounds, bytes: Math.min(bounds.bytes, Math.ceil(bytesPerSecond)) };
+      this.#bucket = new TokenBucket(bytesPerSecond, context.clock.monotonicMs());
+    }
+  }
+
+  /** Now, whatever the schedule says, until `wanted` gives 0. */
+  hurry(wanted: () => number): void {
+    this.#wanted = wanted;
+    this.#wake?.();
+  }
+
+  /** It was tried. */
+  calm(): void {
+    this.#wanted = null;
+  }
+
+  /** Of what was asked for; null: nothing was, or it is done or has failed. */
+  get remaining(): number | null {
+    const remaining = this.#wanted?.() ?? 0;
+    if (remaining === 0) this.#wanted = null;
+    return remaining === 0 ? null : remaining;
+  }
+
+  isAllowed(): boolean {
+    if (this.#schedule === undefined) return true;
+    const why = whyNotNow(this.#schedule, this.#context.clock);
+    this.#waitsFor = this.remaining === null ? why : null;
+    return this.#waitsFor === null;
+  }
+
+  /** Waiting for its hours is no trouble. */
+  async untilAllowed(): Promise<void> {
+    const { clock, health } = this.#context;
+    if (!this.isAllowed()) health.report("ok");
+    while (!this.isAllowed() && !this.#signal.aborted) {
+      const woken = new AbortController();
+      this.#wake = () => woken.abort();
+      const ends = AbortSignal.any([this.#signal, woken.signal]);
+      await clock.sleep(scheduleEveryMs, ends).catch(() => undefined);
+      this.#wake = null;
+    }
+  }
+
+  /** Until `wake`, or `dueMs` on the monotone clock, or the schedule is to be looked at. */
+  async rest(dueMs: number | null, wake: PromiseWithResolvers<void>): Promise<void> {
+    const { clock } = this.#context;
+    const lookMs = this.#schedule === undefined ? Number.POSITIVE_INFINITY : scheduleEveryMs;
+    const untilMs = dueMs === null ? lookMs : Math.min(lookMs, dueMs - clock.monotonicMs());
+    const isTimed = untilMs !== Number.POSITIVE_INFINITY;
+    const timer = isTimed ? clock.after(untilMs, () => wake.resolve()) : undefined;
+    await wake.promise;
+    timer?.cancel();
+  }
+
+  /** Until the rate allows another batch. */
+  async untilAffordable(): Promise<void> {
+    const { clock } = this.#context;
+    const waitMs = this.#bucket?.waitMs(clock.monotonicMs()) ?? 0;
+    if (waitMs > 0) await clock.sleep(waitMs, this.#signal).catch(() => undefined);
+  }
+
+  spent(bytes: number): void {
+    this.#bucket?.spend(bytes, this.#context.clock.monotonicMs());
+  }
+
+  figures(): Figures {
+    return this.#waitsFor === null ? {} : { waits: this.#waitsFor };
+  }
+}

@@ -1,0 +1,39 @@
+/** How a sink waits before it tries again: until its time has come, it is woken, or all ends. */
+import type { Context } from "../core/context.ts";
+import type { LinkMonitor } from "./link-monitor.ts";
+
+export class Pause {
+  readonly #context: Context;
+  readonly #link: LinkMonitor;
+  readonly #signal: AbortSignal;
+  #wake: (() => void) | null = null;
+
+  constructor(context: Context, link: LinkMonitor, signal: AbortSignal) {
+    this.#context = context;
+    this.#link = link;
+    this.#signal = signal;
+  }
+
+  async sleep(delayMs: number): Promise<void> {
+    const { clock, name } = this.#context;
+    if (this.#signal.aborted) return;
+    const woken = new AbortController();
+    const wake = (): void => woken.abort();
+    this.#wake = wake;
+    this.#link.sleeps(name, wake);
+    const ends = AbortSignal.any([this.#signal, woken.signal]);
+    await clock.sleep(delayMs, ends).catch(() => undefined);
+    this.#wake = null;
+    this.#link.awake(name);
+  }
+
+  /** Somebody asks for it now. */
+  wake(): void {
+    this.#wake?.();
+  }
+
+  /** The far side answers again. */
+  reached(): void {
+    this.#link.reached(this.#context.name);
+  }
+}
