@@ -196,3 +196,36 @@ test("dlq-purge asks on a terminal, and takes only a yes", async (t) => {
   assert.equal(await answering("never asked"), 0);
   assert.equal(questions.length, 3);
 });
+
+test("sync asks a sink to deliver, waits for it, and tells how that ended", async (t) => {
+  const { run, sinks, health } = await opened(t);
+  const cloud = health.component("sink", "cloud");
+  let [waiting, asked] = [7, 0];
+  sinks.set("cloud", {
+    lag: () => new Map([["readings", waiting]]),
+    sync: () => void (asked += 1),
+    // One more look, then it is done.
+    syncing: () => (waiting > 0 && asked > 0 ? (waiting -= 7) + 7 : null),
+  });
+  const done = await run("sync");
+  assert.deepEqual(done, { code: 0, out: "Sink cloud has delivered all that waited\n", err: "" });
+  assert.equal(asked, 1);
+  waiting = 1_500;
+  sinks.set("cloud", {
+    lag: () => new Map([["readings", waiting]]),
+    sync: () => {},
+    syncing: () => null,
+  });
+  cloud.report("degraded", "Cannot deliver to up.example: it is away");
+  const failed = await run("sync", "cloud");
+  assert.equal(failed.code, 1);
+  assert.match(
+    failed.out,
+    /^Sink cloud could not deliver, 1,500 events wait: Cannot deliver to up/,
+  );
+  const unknown = await run("sync", "clod");
+  assert.equal(unknown.code, 1);
+  assert.match(unknown.err, /There is no sink clod; there is cloud/);
+  const json = await run("sync", "--json");
+  assert.equal((JSON.parse(json.out) as { sinks: { waiting: number }[] }).sinks[0]?.waiting, 1_500);
+});

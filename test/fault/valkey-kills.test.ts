@@ -10,12 +10,15 @@ import { startPublisher } from "../support/publishing.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
-import { namesIn } from "../support/valkey-far-side.ts";
+import { entriesIn, seqOf } from "../support/valkey-far-side.ts";
 
-const count = 20_000;
-const rounds = 4;
+/** How long the server is away: long enough for a backlog that fresh events go before, or not. */
+const plans = {
+  strict: { count: 20_000, rounds: 4, awayMs: 300 },
+  "live-first": { count: 24_000, rounds: 2, awayMs: 6_500 },
+};
 
-for (const order of ["strict"] as const) {
+for (const [order, { count, rounds, awayMs }] of Object.entries(plans)) {
   test(`the agent and its server, killed in turn, have each event once (order: ${order})`, async (t) => {
     const folder = tempDir(t);
     const server = await startRedis(folder, { durable: true });
@@ -30,20 +33,27 @@ sources:
 streams:
   load: { linger: 20ms }
 sinks:
-  cloud: { type: valkey, url: "${server.url}", from: [load] }
+  cloud: { type: valkey, url: "${server.url}", from: [load], order: ${order} }
 `,
     );
     t.after(() => agent.kill());
     await agent.start();
     const url = `mqtt://127.0.0.1:${port}`;
-    const load = { url, topic: "load/d1", count, rate: 4_000, qos: 1, window: 500 } as const;
+    const load = {
+      url,
+      topic: "load/d1",
+      count,
+      rate: order === "strict" ? 4_000 : 1_000,
+      qos: 1,
+      window: 500,
+    } as const;
     const publisher = startPublisher({ ...load, resilient: true });
     t.after(() => publisher.end());
     await until("the load to run", () => publisher.acknowledged() > 500);
     for (let round = 0; round < rounds; round++) {
       await delay(Math.random() * 700);
       await server.kill();
-      await delay(Math.random() * 300);
+      await delay(awayMs * (1 + Math.random()));
       await server.start();
       await delay(Math.random() * 700);
       await agent.kill();
@@ -57,11 +67,19 @@ sinks:
     };
     const head = streams.find(({ name }) => name === "load")?.head ?? 0;
     assert.ok(head >= count);
-    const names = namesIn(server, "box:load");
-    const epoch = names[0]?.split("/")[1];
-    assert.deepEqual(
-      names,
-      range(1, head).map((seq) => `box/${epoch}/load/${seq}`),
+    const entries = entriesIn(server, "box:load");
+    const lanes = Map.groupBy(entries, ({ isBackfill }) => isBackfill);
+    const [live, backfill] = [false, true].map((lane) =>
+      (lanes.get(lane) ?? []).map(({ name }) => seqOf(name)),
     );
+    t.diagnostic(`${live?.length} live, ${backfill?.length} backfill`);
+    assert.equal((backfill?.length ?? 0) > 0, order === "live-first");
+    for (const lane of [live, backfill])
+      assert.deepEqual(
+        lane,
+        lane?.toSorted((a, b) => a - b),
+      );
+    const all = entries.map(({ name }) => seqOf(name)).toSorted((a, b) => a - b);
+    assert.deepEqual(all, range(1, head));
   });
 }

@@ -34,18 +34,28 @@ function check(position: Position, done: ReadonlySet<number>): void {
   assert.equal(settledBeyond(position), beyond.length);
 }
 
+function isSetOfSeqs(settle: typeof settled) {
+  return fc.property(fc.array(stretch, { maxLength: 30 }), (stretches) => {
+    const done = new Set<number>();
+    let position = begin;
+    for (const { after, to } of stretches) {
+      position = settle(position, after, to);
+      for (const seq of range(after + 1, to)) done.add(seq);
+      check(position, done);
+    }
+  });
+}
+
 test("settled() is a set of seqs, whatever the order", () => {
-  fc.assert(
-    fc.property(fc.array(stretch, { maxLength: 30 }), (stretches) => {
-      const done = new Set<number>();
-      let position = begin;
-      for (const { after, to } of stretches) {
-        position = settled(position, after, to);
-        for (const seq of range(after + 1, to)) done.add(seq);
-        check(position, done);
-      }
-    }),
-  );
+  fc.assert(isSetOfSeqs(settled));
+});
+
+test("the property sees a high-water mark in place of ranges", () => {
+  const highWater = (position: Position, _after: number, to: number): Position => ({
+    ...position,
+    seq: Math.max(position.seq, to),
+  });
+  assert.throws(() => fc.assert(isSetOfSeqs(highWater)));
 });
 
 test("a position survives its cursor's row, with the sink's own mark", () => {

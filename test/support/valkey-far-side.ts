@@ -23,18 +23,37 @@ export function valkeySettings(
 /** Of one answer: it must fit what a child process may print. */
 const page = 2_000;
 
-/** `DEVICE/EPOCH/STREAM/SEQ` of each entry, in the stream's order. */
-export function namesIn(server: RedisServer, key: string): string[] {
-  const names: string[] = [];
+export interface Entry {
+  /** `DEVICE/EPOCH/STREAM/SEQ`. */
+  readonly name: string;
+  readonly isBackfill: boolean;
+}
+
+/** In the stream's order. */
+export function entriesIn(server: RedisServer, key: string): Entry[] {
+  const entries: { name: string; isBackfill: boolean }[] = [];
   for (let from = "-"; ;) {
     const lines = server.cli("XRANGE", key, from, "+", "COUNT", `${page}`).split("\n");
     const ids = lines.filter((line) => /^\d{13}-\d+$/.test(line));
-    names.push(...lines.filter((line) => /^[^/]+\/[0-9a-z-]+\/[^/]+\/\d+$/.test(line)));
-    if (ids.length < page) return names;
+    for (const line of lines) {
+      if (/^[^/]+\/[0-9a-z-]+\/[^/]+\/\d+$/.test(line))
+        entries.push({ name: line, isBackfill: false });
+      const last = entries.at(-1);
+      if (line === "backfill" && last !== undefined) last.isBackfill = true;
+    }
+    if (ids.length < page) return entries;
     from = `(${ids.at(-1)}`;
   }
 }
 
+export function namesIn(server: RedisServer, key: string): string[] {
+  return entriesIn(server, key).map(({ name }) => name);
+}
+
+export function seqOf(name: string): number {
+  return Number(name.split("/")[3]);
+}
+
 export function seqsIn(server: RedisServer, key: string): number[] {
-  return namesIn(server, key).map((name) => Number(name.split("/")[3]));
+  return namesIn(server, key).map(seqOf);
 }
