@@ -5,7 +5,7 @@ import type { ComponentSnapshot, HealthSnapshot } from "../host/health.ts";
 import { adminOptions, connectAdmin } from "./admin-client.ts";
 import type { Command, Io } from "./command.ts";
 import { groupTable, type GroupRow } from "./groups.ts";
-import { painter, plain, statusStyles, table } from "./print.ts";
+import { count, painter, plain, statusStyles, table } from "./print.ts";
 
 export const statusCommand: Command = {
   name: "status",
@@ -86,6 +86,16 @@ function brief(part: ComponentSnapshot): string {
     const life =
       used === undefined ? guess : `, the card says up to ${used} % of its life are used`;
     return `${formatSize(aDay)} a day to the card${ratio}${life}`;
+  }
+  const [waiting, oldest] = [number("waiting"), number("oldestUnsentSeconds")];
+  if (waiting !== undefined && oldest !== undefined) {
+    const [risk, full] = [number("atRiskBytes") ?? 0, number("fullSeconds")];
+    const until =
+      full === undefined ? "" : `, the journal is full in ${formatDuration(full * 1000)}`;
+    const hours = typeof part["waits"] === "string" ? `; waits ${plain(part["waits"])}` : "";
+    if (waiting === 0) return `all delivered${hours}`;
+    const age = formatDuration(Math.max(1, oldest) * 1000);
+    return `${count(waiting)} wait (${formatSize(risk)}), the oldest for ${age}${until}${hours}`;
   }
   const [free, whole] = [number("freeBytes"), number("totalBytes")];
   if (free !== undefined && whole !== undefined)

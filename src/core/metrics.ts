@@ -35,11 +35,6 @@ export const metricTable = {
   },
   holdfast_journal_events: { kind: "gauge", help: "Events kept in the journal", labels: [] },
   holdfast_journal_bytes: { kind: "gauge", help: "Bytes in use in the journal's file", labels: [] },
-  holdfast_journal_full_seconds: {
-    kind: "gauge",
-    help: "Until the journal is full, at the rate of the last minutes; +Inf: it does not grow",
-    labels: [],
-  },
   holdfast_journal_commits_total: { kind: "counter", help: "Commits, each one fsync", labels: [] },
   holdfast_journal_commit_seconds: {
     kind: "histogram",
@@ -124,6 +119,11 @@ export const metricTable = {
   holdfast_sink_at_risk_bytes: {
     kind: "gauge",
     help: "About how many bytes of the journal these take",
+    labels: ["sink"],
+  },
+  holdfast_sink_full_seconds: {
+    kind: "gauge",
+    help: "Until what a sink has not delivered fills the journal, at the rate of the last ten minutes; +Inf: that does not grow",
     labels: ["sink"],
   },
   holdfast_sink_oldest_unsent_seconds: {

@@ -173,7 +173,10 @@ class DeliveryLoop implements Delivery {
 
   async #run(): Promise<void> {
     const { context, journal, sink } = this.#parts;
-    const unfollow = this.#backlog.follow(journal, () => this.#wake.resolve());
+    const unfollow = this.#backlog.follow(journal, () => {
+      this.#figures.grew();
+      this.#wake.resolve();
+    });
     this.#backlog.publish();
     const connected = context.metrics.gauge("holdfast_sink_connected", { sink: context.name });
     connected.set(0);

@@ -3,6 +3,10 @@ import type { Context, Figures } from "../core/context.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { SendResult } from "../sink/sink.ts";
 import type { Backlog } from "./backlog.ts";
+import { FillRate } from "./fill-rate.ts";
+
+/** Intake ends here (invariant 5). */
+const intakeShare = 0.9;
 
 export type Outcome = "sent" | "delivered" | "refused" | "retried" | "trimmed";
 
@@ -18,6 +22,7 @@ export class SinkFigures {
     retried: 0,
     trimmed: 0,
   };
+  readonly #fill = new FillRate();
   #wireBytes = 0;
   #plainBytes = 0;
 
@@ -38,14 +43,18 @@ export class SinkFigures {
     const { metrics, health, name } = this.#context;
     const atRisk = metrics.gauge("holdfast_sink_at_risk_bytes", { sink: name });
     const events = metrics.gauge("holdfast_sink_at_risk_events", { sink: name });
+    const full = metrics.gauge("holdfast_sink_full_seconds", { sink: name });
     metrics.onScrape(() => {
       atRisk.set(this.#atRiskBytes());
       events.set(this.#waiting());
+      this.grew();
+      full.set(this.#fullSeconds() ?? Number.POSITIVE_INFINITY);
     });
     health.figures(() => ({
       waiting: this.#waiting(),
       oldestUnsentSeconds: Math.round(this.#backlog.oldestSeconds()),
       atRiskBytes: this.#atRiskBytes(),
+      fullSeconds: this.#fullSeconds(),
       ...this.#counts,
       wireBytes: this.#wireBytes,
       ...(this.#plainBytes > 0 && {
@@ -53,6 +62,16 @@ export class SinkFigures {
       }),
       ...more(),
     }));
+  }
+
+  /** The journal has grown. */
+  grew(): void {
+    const nowMs = this.#context.clock.monotonicMs();
+    if (this.#fill.isDue(nowMs)) this.#fill.sample(nowMs, this.#atRiskBytes());
+  }
+
+  #fullSeconds(): number | null {
+    return this.#fill.secondsUntil(this.#journal.status().maxBytes * intakeShare);
   }
 
   count(status: Outcome, events: number): void {
