@@ -110,6 +110,8 @@ class MqttSink implements Sink {
   #client: MqttClient | null = null;
   #broken: HoldfastError | null = null;
   #window: PublishWindow | null = null;
+  /** Of what the present batch published, at the most. */
+  #wireBytes = 0;
   /** It has answered in MQTT 5 before: a connection that breaks early is no reason to speak 3.1.1. */
   #spokeFive = false;
   #lost: ((error: HoldfastError) => void) | null = null;
@@ -153,13 +155,14 @@ class MqttSink implements Sink {
       limit: Math.min(this.#options.window, client.serverProperties?.receiveMaximum ?? 65_535),
       clock: this.#context.clock,
       timeoutMs: this.#options.ackTimeout,
-      publish: (index, rest) => this.#publish(client, batch.events[index] as StoredEvent, rest),
+      publish: (index, rest) => this.#publish(client, batch, index, rest),
     });
     this.#window = window;
+    this.#wireBytes = 0;
     const abort = (): void => window.fail(this.#error("the delivery was stopped", undefined));
     signal.addEventListener("abort", abort, { once: true });
     try {
-      return await window.run();
+      return { ...(await window.run()), wireBytes: this.#wireBytes };
     } finally {
       signal.removeEventListener("abort", abort);
       this.#window = null;
@@ -184,7 +187,13 @@ class MqttSink implements Sink {
     farewell.cancel();
   }
 
-  #publish(client: MqttClient, event: StoredEvent, rest: (outcome: Outcome) => void): void {
+  #publish(
+    client: MqttClient,
+    batch: Batch,
+    index: number,
+    rest: (outcome: Outcome) => void,
+  ): void {
+    const event = batch.events[index] as StoredEvent;
     const { qos, retain } = this.#options;
     const topic = this.#topic.textFor(event, this.#device);
     if (topic instanceof HoldfastError) return rest(topic);
@@ -195,7 +204,13 @@ class MqttSink implements Sink {
     const options: IClientPublishOptions = { qos, retain };
     if (client.options.protocolVersion === 5) {
       const { epoch, stream } = event;
-      const userProperties = { device: this.#device, epoch, stream, seq: String(event.seq) };
+      const userProperties = {
+        device: this.#device,
+        epoch,
+        stream,
+        seq: String(event.seq),
+        ...(batch.backfill === true && { backfill: "true" }),
+      };
       options.properties = { userProperties };
       const most = client.serverProperties?.maximumPacketSize;
       const bytes = publishBytes(topic, userProperties, payload.length);
@@ -204,6 +219,11 @@ class MqttSink implements Sink {
         return rest(new HoldfastError("SINK_REFUSED", why));
       }
     }
+    this.#wireBytes += publishBytes(
+      topic,
+      options.properties?.userProperties ?? {},
+      payload.length,
+    );
     client.publish(topic, payload, options, (error) => {
       if (!error) return rest(null);
       const code = codeOf(error);
@@ -340,13 +360,13 @@ function reasonOf(error: Error): string {
 /** MQTT 5, 3.3: the most that a PUBLISH of this can have. */
 function publishBytes(
   topic: string,
-  userProperties: Readonly<Record<string, string>>,
+  userProperties: Readonly<Record<string, string | readonly string[]>>,
   payloadBytes: number,
 ): number {
   // 1.5.5: remaining length and property length have at most 4 bytes; 1.5.7: a pair has two lengths of 2 bytes.
   let bytes = 1 + 4 + 2 + Buffer.byteLength(topic) + 2 + 4 + payloadBytes;
   for (const [name, value] of Object.entries(userProperties)) {
-    bytes += 1 + 2 + Buffer.byteLength(name) + 2 + Buffer.byteLength(value);
+    bytes += 1 + 2 + Buffer.byteLength(name) + 2 + Buffer.byteLength(String(value));
   }
   return bytes;
 }

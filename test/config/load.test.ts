@@ -298,3 +298,26 @@ test("stateFolder() follows systemd, then XDG, then the home folder", (t) => {
   process.env["XDG_STATE_HOME"] = "relative";
   assert.match(stateFolder(), /^\/.*\/\.local\/state\/holdfast$/);
 });
+
+test("a sink's pace is checked: its rate, its hours, and an order where there is one", () => {
+  const sink = (text: string): string[] =>
+    problemsOf(`sources:\n  in: { type: system, stream: a }\nsinks:\n  s: { ${text} }\n`);
+  const cloud = "type: valkey, url: redis://up.example, from: [a]";
+  const good = `${cloud}, order: live-first, backfillShare: 0.3, rateLimit: 200KiB/s, schedule: { hours: "22:00-06:00", interfaces: [wifi] }, batch: { max: 100, bytes: 8KiB, wait: 1s }`;
+  assert.deepEqual(sink(good), []);
+  for (const [wrong, said] of [
+    ["rateLimit: 50B/s", /rateLimit.*at least 100B\/s/],
+    ["rateLimit: fast", /rateLimit.*200KiB\/s/],
+    ["backfillShare: 1", /backfillShare.*0\.05 to 0\.95/],
+    ['schedule: { hours: "22-06" }', /hours.*22:00-06:00/],
+    ["order: newest", /order.*strict, live-first/],
+    ["mode: sentinel", /mode.*sentinel:NAME/],
+    ['stream: "{seq}"', /stream.*\{device\} and \{stream\}/],
+  ] as const) {
+    const [problem, ...more] = sink(`${cloud}, ${wrong}`);
+    assert.match(problem ?? "", said);
+    assert.equal(more.length, 0);
+  }
+  const [unknown] = sink("type: file, path: /tmp/a, from: [a], order: live-first");
+  assert.match(unknown ?? "", /order/);
+});

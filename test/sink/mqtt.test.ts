@@ -113,7 +113,7 @@ test("send() publishes the stored bytes under the template's topic, named by use
     { device: "box", epoch: testEpoch, stream: "readings", seq: "7" },
   );
   acknowledge(client, 1);
-  assert.deepEqual(await sending, { settled: 1, refused: [] });
+  assert.deepEqual(await sending, { settled: 1, refused: [], wireBytes: 127 });
 });
 
 test("open() asks for a clean session with a stable client ID and reveals the password to the broker alone", async (t) => {
