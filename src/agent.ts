@@ -16,7 +16,7 @@ import type { PayloadFormat } from "./core/event.ts";
 import { createDelivery, type Delivery } from "./flow/deliver.ts";
 import { createIntake } from "./flow/ingest.ts";
 import { LinkMonitor } from "./flow/link-monitor.ts";
-import type { Pace } from "./flow/pacing.ts";
+import { PausedGroups } from "./flow/paused-groups.ts";
 import type { StreamRules } from "./flow/admit.ts";
 import { createProcessing } from "./flow/process.ts";
 import { createProjection } from "./flow/project.ts";
@@ -41,7 +41,7 @@ import type {
 import type { StreamQuota } from "./journal/protocol.ts";
 import { loadHandler } from "./processor/handler.ts";
 import { createStep } from "./processor/kinds.ts";
-import { bytesPerSecond, minutesOf, type DeliverySettings } from "./sink/delivery-options.ts";
+import { paceOf } from "./sink/delivery-options.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
 import type { Source } from "./source/source.ts";
@@ -83,6 +83,7 @@ interface Opened {
   readonly formats: ReadonlyMap<string, PayloadFormat>;
   /** Filled as they start: the admin API is there before. */
   readonly sinks: Map<string, Delivery>;
+  readonly paused: PausedGroups;
 }
 
 /** @throws HoldfastError as its parts say; the reason of `setup.signal` where that ended the start */
@@ -134,12 +135,12 @@ async function assemble(
     path,
   });
   const rules = rulesOf(config);
-  const formats = new Map(
-    streamsOf(config).map((stream): [string, PayloadFormat] => [stream, rules(stream).format]),
-  );
+  const formats = new Map(streamsOf(config).map((stream) => [stream, rules(stream).format]));
   const sinks = new Map<string, Delivery>();
+  const paused = new PausedGroups(journal, log);
   const admin = createAdmin({
     sinks,
+    paused,
     context: context("agent", "admin"),
     journal,
     health,
@@ -161,6 +162,7 @@ async function assemble(
     rules,
     formats,
     sinks,
+    paused,
   };
   startSinks(opened);
   await startProcessors(opened, setup);
@@ -296,7 +298,8 @@ function rulesOf(config: Config): (stream: string) => StreamRules {
   };
 }
 
-function startSinks({ config, surroundings, journal, stack, formats, sinks }: Opened): void {
+function startSinks(opened: Opened): void {
+  const { config, surroundings, journal, stack, formats, sinks, paused } = opened;
   const { device } = journal.identity();
   const link = new LinkMonitor();
   for (const [name, options] of Object.entries(config.sinks)) {
@@ -309,10 +312,11 @@ function startSinks({ config, surroundings, journal, stack, formats, sinks }: Op
       streams: options.from,
       formats,
       device,
-      pace: paceOf(options),
+      pace: paceOf(options, isAnyUp),
       link,
     });
     stack.defer(() => delivery.stop(graceMs));
+    paused.add(name, delivery);
     delivery.start();
     sinks.set(name, delivery);
   }
@@ -352,24 +356,8 @@ async function openPlane({
   return plane;
 }
 
-function paceOf({ batch, rateLimit, schedule, order, backfillShare }: DeliverySettings): Pace {
-  const { hours, interfaces } = schedule;
-  const isAlways = hours === undefined && interfaces === undefined;
-  return {
-    bounds: { events: batch.max, bytes: batch.bytes, waitMs: batch.wait },
-    ...(rateLimit !== undefined && { bytesPerSecond: bytesPerSecond(rateLimit) }),
-    ...(order === "live-first" && { backlogShare: backfillShare ?? 0.5 }),
-    ...(!isAlways && {
-      schedule: {
-        hours: hours === undefined ? null : minutesOf(hours),
-        isLinkUp: interfaces === undefined ? null : () => isAnyUp(interfaces),
-      },
-    }),
-  };
-}
-
 async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void> {
-  const { config, surroundings, journal, stack, rules } = opened;
+  const { config, surroundings, journal, stack, rules, paused } = opened;
   const processors = Object.entries(config.processors);
   const plane = await openPlane(opened);
   const baseDir = setup.configFile === undefined ? "." : dirname(resolve(setup.configFile));
@@ -398,6 +386,7 @@ async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void>
       onFatal: (error) => setup.onFatal(asFatal(error)),
     });
     stack.defer(() => processing.stop(graceMs));
+    paused.add(name, processing);
     processing.start();
   }
 }

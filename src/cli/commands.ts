@@ -15,6 +15,8 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   streams: async () => (await import("./streams.ts")).streamsCommand,
   tail: async () => (await import("./tail.ts")).tailCommand,
   groups: async () => (await import("./groups.ts")).groupsCommand,
+  pause: async () => (await import("./pause.ts")).pauseCommand,
+  resume: async () => (await import("./pause.ts")).resumeCommand,
   sync: async () => (await import("./sync.ts")).syncCommand,
   "dlq-inspect": async () => (await import("./dlq-inspect.ts")).dlqInspectCommand,
   "dlq-purge": async () => (await import("./dlq-purge.ts")).dlqPurgeCommand,

@@ -10,6 +10,7 @@ export interface GroupRow {
   readonly cursor: number;
   readonly head: number;
   readonly lag: number;
+  readonly paused?: boolean;
   /** null: not known yet. */
   readonly perSecond: number | null;
 }
@@ -41,7 +42,7 @@ export function groupTable(groups: readonly GroupRow[]): string {
       row.stream,
       count(row.lag),
       String(row.cursor),
-      row.perSecond === null ? "" : `${count(row.perSecond)}/s`,
+      row.paused === true ? "paused" : row.perSecond === null ? "" : `${count(row.perSecond)}/s`,
     ]),
   );
 }

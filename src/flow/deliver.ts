@@ -73,6 +73,10 @@ export interface Delivery {
   sync(): void;
   /** How much of that is still to be done; null: nothing, or it has failed. */
   syncing(): number | null;
+  /** Stands still, unconnected, until `resume`; what is being sent ends first. */
+  pause(why: string): void;
+  resume(): void;
+  isPaused(): boolean;
 }
 
 /** How long after `graceMs` a sink that ignores its abort is waited for, ms. */
@@ -156,6 +160,20 @@ class DeliveryLoop implements Delivery {
     return this.#pacing.remaining;
   }
 
+  pause(why: string): void {
+    this.#pacing.pause(why);
+    this.#pause.wake();
+    this.#wake.resolve();
+  }
+
+  resume(): void {
+    this.#pacing.resume();
+  }
+
+  isPaused(): boolean {
+    return this.#pacing.isPaused;
+  }
+
   async #stop(graceMs: number): Promise<void> {
     const { clock, log, name } = this.#parts.context;
     this.#stopping.abort();
@@ -192,9 +210,8 @@ class DeliveryLoop implements Delivery {
       if (this.#stopping.signal.aborted) break;
       const failure = await this.#session(trouble, () => connected.set(1));
       connected.set(0);
-      const closing = await failureOf(sink.close());
-      if (closing !== null)
-        context.log.debug(`Sink ${context.name} did not close: ${closing.message}`);
+      const ill = await failureOf(sink.close());
+      if (ill !== null) context.log.debug(`Sink ${context.name} did not close: ${ill.message}`);
       if (failure !== null) {
         this.#pacing.calm();
         const next = await trouble.endure(failure, this.#head !== null, this.#stopping.signal);
@@ -349,8 +366,8 @@ class DeliveryLoop implements Delivery {
   }
 
   #passed(stream: string, receivedAt?: number): void {
-    const position = this.#progress.confirmed(stream);
-    this.#backlog.pass(stream, position.seq, settledBeyond(position), receivedAt);
+    const at = this.#progress.confirmed(stream);
+    this.#backlog.pass(stream, at.seq, settledBeyond(at), receivedAt);
   }
 
   #countTrimmed(stream: string, after: number, to: number): void {

@@ -1,7 +1,8 @@
 /**
  * When a sink may deliver and how fast: its schedule, its rate, the size of its batches.
  *
- * `hurry` lifts the schedule until what was asked for is done, or an attempt has failed.
+ * `hurry` lifts the schedule until what was asked for is done, or an attempt has failed. What a person has paused
+ * stands still until a person resumes it.
  */
 import type { Context, Figures } from "../core/context.ts";
 import { batchBytesMax, batchEventsMax, type BatchBounds } from "./read-ahead.ts";
@@ -24,6 +25,8 @@ export class Pacing {
   readonly #signal: AbortSignal;
   /** How much is still to be done of what was asked for; null: nothing was. */
   #wanted: (() => number) | null = null;
+  /** Why it stands still; null: it does not. */
+  #pausedFor: string | null = null;
   #waitsFor: string | null = null;
   #wake: (() => void) | null = null;
 
@@ -43,8 +46,23 @@ export class Pacing {
 
   /** Now, whatever the schedule says, until `wanted` gives 0. */
   hurry(wanted: () => number): void {
+    if (this.isPaused) return;
     this.#wanted = wanted;
     this.#wake?.();
+  }
+
+  pause(why: string): void {
+    this.#pausedFor = why;
+    this.#wanted = null;
+  }
+
+  resume(): void {
+    this.#pausedFor = null;
+    this.#wake?.();
+  }
+
+  get isPaused(): boolean {
+    return this.#pausedFor !== null;
   }
 
   /** It was tried. */
@@ -60,23 +78,27 @@ export class Pacing {
   }
 
   isAllowed(): boolean {
+    if (this.isPaused) return false;
     if (this.#schedule === undefined) return true;
     const why = whyNotNow(this.#schedule, this.#context.clock);
     this.#waitsFor = this.remaining === null ? why : null;
     return this.#waitsFor === null;
   }
 
-  /** Waiting for its hours is no trouble. */
+  /** Waiting for its hours is no trouble; being paused is told, lest it is forgotten. */
   async untilAllowed(): Promise<void> {
     const { clock, health } = this.#context;
-    if (!this.isAllowed()) health.report("ok");
+    const waits = !this.isAllowed();
     while (!this.isAllowed() && !this.#signal.aborted) {
+      if (this.#pausedFor !== null) health.report("degraded", this.#pausedFor);
+      else health.report("ok");
       const woken = new AbortController();
       this.#wake = () => woken.abort();
       const ends = AbortSignal.any([this.#signal, woken.signal]);
       await clock.sleep(scheduleEveryMs, ends).catch(() => undefined);
       this.#wake = null;
     }
+    if (waits) health.report("ok");
   }
 
   /** Until `wake`, or `dueMs` on the monotone clock, or the schedule is to be looked at. */

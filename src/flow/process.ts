@@ -62,6 +62,10 @@ export interface Processing {
    * committed by then is left to the cursor. May be called twice.
    */
   stop(graceMs: number): Promise<void>;
+  /** Stands still until `resume`; the batch that is under way ends first. */
+  pause(why: string): void;
+  resume(): void;
+  isPaused(): boolean;
 }
 
 export function createProcessing(parts: ProcessingParts): Processing {
@@ -82,6 +86,7 @@ class Loop implements Processing {
   readonly #handlers = new AbortController();
   readonly #end = new AbortController();
   #isStopping = false;
+  #isPaused = false;
   #lastWasRetry = false;
   #wake: (() => void) | undefined;
   #loop: Promise<void> | undefined;
@@ -128,10 +133,28 @@ class Loop implements Processing {
     end.cancel();
   }
 
+  pause(why: string): void {
+    this.#isPaused = true;
+    this.#wake?.();
+    this.#health.pausedFor = why;
+    this.#health.report();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#health.pausedFor = null;
+    this.#health.report();
+    this.#wake?.();
+  }
+
+  isPaused(): boolean {
+    return this.#isPaused;
+  }
+
   async #run(): Promise<void> {
     await this.#attach();
     while (!this.#isStopping) {
-      const turn = this.#next();
+      const turn = this.#isPaused ? null : this.#next();
       if (turn === null) await this.#wait();
       else await turn();
     }
@@ -278,7 +301,7 @@ class Loop implements Processing {
 
   #wait(): Promise<void> {
     const { clock } = this.#parts.context;
-    const dueMs = this.#rows.nextDueMs();
+    const dueMs = this.#isPaused ? null : this.#rows.nextDueMs();
     return new Promise((resolve) => {
       let timer: Timer | undefined;
       this.#wake = () => {

@@ -29,6 +29,8 @@ export class ProcessingHealth {
   #shown = "";
   /** The journal's last answer to a commit, while it refuses. */
   journalTrouble: string | null = null;
+  /** Why it stands still; null: it does not. */
+  pausedFor: string | null = null;
   /** Why the processor has stopped for good. */
   fatal: string | null = null;
 
@@ -94,6 +96,7 @@ export class ProcessingHealth {
   #judge(): [HealthStatus, string?] {
     const { rows, policy } = this.#parts;
     if (this.fatal !== null) return ["failing", `The processor has stopped: ${this.fatal}`];
+    if (this.pausedFor !== null) return ["degraded", this.pausedFor];
     if (this.journalTrouble !== null) {
       return [
         "degraded",

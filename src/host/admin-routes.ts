@@ -12,8 +12,17 @@ export interface AdminView {
   readonly context: Context;
   readonly journal: Journal & JournalUpkeep;
   readonly sinks: ReadonlyMap<string, SinkControl>;
+  readonly paused: GroupControl;
   /** What is known of the streams' payloads; a stream that is not named here is JSON. */
   readonly formats: ReadonlyMap<string, PayloadFormat>;
+}
+
+/** Which groups stand still, and the asking for it. */
+export interface GroupControl {
+  names(): readonly string[];
+  isPaused(group: string): boolean;
+  /** On disk when it resolves. */
+  set(group: string, isPaused: boolean): Promise<void>;
 }
 
 /** What can be asked of a running sink. */
@@ -112,7 +121,7 @@ function streamEvents(parts: AdminView): (request: Request) => Answer {
   };
 }
 
-export function groupsRoute({ journal }: AdminView, rates: Rates): Route {
+export function groupsRoute({ journal, paused }: AdminView, rates: Rates): Route {
   return {
     method: "GET",
     path: "/groups",
@@ -131,12 +140,37 @@ export function groupsRoute({ journal }: AdminView, rates: Rates): Route {
           cursor,
           head,
           lag,
+          paused: paused.isPaused(group),
           perSecond: rates.perSecond(group, stream, cursor),
         };
       });
       return json({ groups: rows });
     },
   };
+}
+
+/** Until it is resumed, over restarts too. */
+export function pauseRoutes({ paused, context }: AdminView): Route[] {
+  const route = (verb: "pause" | "resume", summary: string): Route => ({
+    method: "POST",
+    path: `/groups/{group}/${verb}`,
+    summary,
+    async handle({ parameters }) {
+      const group = parameters["group"] ?? "";
+      const names = paused.names();
+      if (!names.includes(group)) {
+        const known = names.join(", ") || "none";
+        throw new Problem(404, `There is no group ${group}; there is ${known}`);
+      }
+      await paused.set(group, verb === "pause");
+      context.log.info(`Group ${group} was asked to ${verb}`);
+      return json({ group, paused: paused.isPaused(group) });
+    },
+  });
+  return [
+    route("pause", "A processor or a sink stands still; its events wait in the journal"),
+    route("resume", "It goes on where it stood"),
+  ];
 }
 
 export function deadLetterRoutes(parts: AdminView): Route[] {

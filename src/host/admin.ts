@@ -6,7 +6,13 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { HoldfastError } from "../core/errors.ts";
 import type { Secret } from "../core/secret.ts";
 import { journalRoutes } from "./admin-journal.ts";
-import { deadLetterRoutes, groupsRoute, streamRoutes, type AdminView } from "./admin-routes.ts";
+import {
+  deadLetterRoutes,
+  groupsRoute,
+  pauseRoutes,
+  streamRoutes,
+  type AdminView,
+} from "./admin-routes.ts";
 import { sinkRoutes } from "./admin-sinks.ts";
 import { json, Problem } from "./answer.ts";
 import type { HealthBook } from "./health.ts";
@@ -40,6 +46,7 @@ export function createAdmin(parts: AdminParts): HttpServer {
     healthRoute(parts.health),
     ...streamRoutes(parts),
     groupsRoute(parts, rates),
+    ...pauseRoutes(parts),
     ...deadLetterRoutes(parts),
     ...journalRoutes(parts),
     ...sinkRoutes(parts),

@@ -77,16 +77,36 @@ export const orderOptions = {
 };
 
 /** Of a rate that has passed its pattern. */
-export function bytesPerSecond(rate: string): number {
+function bytesPerSecond(rate: string): number {
   return parseSize(rate.replace(/\/s$/, "")) ?? 0;
 }
 
 /** Minutes of the day, of hours that have passed their pattern. */
-export function minutesOf(hours: string): { readonly from: number; readonly to: number } {
+function minutesOf(hours: string): { readonly from: number; readonly to: number } {
   const [, h1, m1, h2, m2] = hoursPattern.exec(hours) ?? [];
   return { from: Number(h1) * 60 + Number(m1), to: Number(h2) * 60 + Number(m2) };
 }
 
-export type DeliverySettings = {
+/** As the delivery loop takes it. `isAnyUp`: whether one of these interfaces is up. */
+export function paceOf(
+  { batch, rateLimit, schedule, order, backfillShare = 0.5 }: DeliverySettings,
+  isAnyUp: (interfaces: readonly string[]) => boolean,
+) {
+  const { hours, interfaces } = schedule;
+  const isAlways = hours === undefined && interfaces === undefined;
+  return {
+    bounds: { events: batch.max, bytes: batch.bytes, waitMs: batch.wait },
+    ...(rateLimit !== undefined && { bytesPerSecond: bytesPerSecond(rateLimit) }),
+    ...(order === "live-first" && { backlogShare: backfillShare }),
+    ...(!isAlways && {
+      schedule: {
+        hours: hours === undefined ? null : minutesOf(hours),
+        isLinkUp: interfaces === undefined ? null : (): boolean => isAnyUp(interfaces),
+      },
+    }),
+  };
+}
+
+type DeliverySettings = {
   readonly [K in keyof typeof deliveryOptions]: Infer<(typeof deliveryOptions)[K]>;
 } & { readonly [K in keyof typeof orderOptions]?: Infer<(typeof orderOptions)[K]> };

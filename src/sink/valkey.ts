@@ -83,14 +83,12 @@ export function createValkeySink(
 /** A cluster or sentinels that never name a server are asked for ever by the client: that is no answer, ms. */
 const openMaxMs = 30_000;
 
-type Connection = ValkeyConnection<"deliver">;
-
 class ValkeySink implements Sink {
   readonly #context: Context;
   readonly #options: ValkeySinkSettings;
   readonly #device: string;
   readonly #template: Template;
-  #connection: Connection | null = null;
+  #connection: ValkeyConnection | null = null;
   /** What the server holds, as its hashes say it: by stream, then by field. */
   readonly #known = new Map<string, Map<string, string>>();
   /** Behind an epoch's name in its field, for a replay that is to be taken in again. */
@@ -107,7 +105,7 @@ class ValkeySink implements Sink {
 
   async open(positions: ReadonlyMap<string, Position>, signal: AbortSignal): Promise<void> {
     const { url, mode, username, password, tls } = this.#options;
-    const connection: Connection = new ValkeyConnection(
+    const connection: ValkeyConnection = new ValkeyConnection(
       {
         url,
         mode: mode as "single",
@@ -138,7 +136,10 @@ class ValkeySink implements Sink {
     });
   }
 
-  async #enter(connection: Connection, positions: ReadonlyMap<string, Position>): Promise<void> {
+  async #enter(
+    connection: ValkeyConnection,
+    positions: ReadonlyMap<string, Position>,
+  ): Promise<void> {
     await connection.open();
     this.#known.clear();
     for (const [stream, { mark }] of positions) {
@@ -223,7 +224,12 @@ class ValkeySink implements Sink {
     return run;
   }
 
-  async #append(connection: Connection, stream: string, after: number, run: Run): Promise<void> {
+  async #append(
+    connection: ValkeyConnection,
+    stream: string,
+    after: number,
+    run: Run,
+  ): Promise<void> {
     const { last, entries } = run;
     const { key, hash } = this.#keys(stream);
     const field = `${last.epoch}${this.#generations.get(stream) ?? ""}`;

@@ -24,6 +24,7 @@ import {
   text,
 } from "../support/holed-journal.ts";
 import { recordingIo, type RecordingIo } from "../support/recording-io.ts";
+import { noGroups } from "../support/served-admin.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
 import { append, event, openJournal, texts, type TestJournal } from "../support/test-journal.ts";
@@ -133,7 +134,12 @@ async function served(
     device: () => "greenhouse-1",
   });
   const parts = { context, journal, health, formats: new Map(), version: "0.1.0" };
-  const admin = createAdmin({ sinks: new Map(), ...parts, listen: "127.0.0.1:0" });
+  const admin = createAdmin({
+    sinks: new Map(),
+    paused: noGroups,
+    ...parts,
+    listen: "127.0.0.1:0",
+  });
   await admin.open();
   t.after(() => admin.close());
   const url = `http://${admin.address()}`;

@@ -229,3 +229,21 @@ test("sync asks a sink to deliver, waits for it, and tells how that ended", asyn
   const json = await run("sync", "--json");
   assert.equal((JSON.parse(json.out) as { sinks: { waiting: number }[] }).sinks[0]?.waiting, 1_500);
 });
+
+test("pause and resume let a group stand still and go on; groups shows it", async (t) => {
+  const { run, journal } = await opened(t);
+  journal.put(...storedEvents(1, 30));
+  journal.groups.push({ group: "cloud", stream: "readings", cursor: 10 });
+  const paused = await run("pause", "cloud");
+  assert.deepEqual(
+    [paused.code, paused.out],
+    [0, "Group cloud stands still until it is resumed\n"],
+  );
+  assert.match((await run("groups")).out, /^cloud +readings +20 +10 +paused$/m);
+  assert.equal((await run("resume", "cloud")).out, "Group cloud goes on\n");
+  assert.doesNotMatch((await run("groups")).out, /paused/);
+  const unknown = await run("pause", "clod");
+  assert.equal(unknown.code, 1);
+  assert.match(unknown.err, /There is no group clod; there is cloud/);
+  assert.equal((await run("pause")).code, 2);
+});

@@ -6,7 +6,7 @@ import { createAdmin } from "../../src/host/admin.ts";
 import { createHealthBook } from "../../src/host/health.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { recordingContext } from "../support/recording-context.ts";
-import { servedAdmin } from "../support/served-admin.ts";
+import { noGroups, servedAdmin } from "../support/served-admin.ts";
 import { deadLetter, shelfJournal } from "../support/shelf-journal.ts";
 import { storedEvent, storedEvents } from "../support/stored-event.ts";
 import { until } from "../support/until.ts";
@@ -25,7 +25,7 @@ function admin(listen: string, token?: Secret): () => unknown {
   const health = createHealthBook({ clock, version: "0.1.0", device: () => "pi" });
   const parts = { context: recordingContext("admin", clock), journal: shelfJournal(), health };
   const rest = { formats: new Map(), version: "0.1.0", ...(token !== undefined && { token }) };
-  return () => createAdmin({ sinks: new Map(), ...parts, ...rest, listen });
+  return () => createAdmin({ sinks: new Map(), paused: noGroups, ...parts, ...rest, listen });
 }
 
 test("createAdmin() without a token listens on loopback or a socket only", () => {
@@ -230,6 +230,7 @@ test("GET /groups shows lag, cursor and rate; what was trimmed is not before a g
     cursor: 190,
     head: 200,
     lag: 10,
+    paused: false,
     perSecond: 8,
   });
   assert.deepEqual([groups[1]?.["lag"], groups[2]?.["lag"]], [100, 0]);
@@ -289,6 +290,8 @@ test("GET /openapi.json names every route", async (t) => {
   assert.equal(api.openapi, "3.1.0");
   assert.deepEqual(Object.keys(api.paths).sort(), [
     "/groups",
+    "/groups/{group}/pause",
+    "/groups/{group}/resume",
     "/health",
     "/journal",
     "/journal/check",

@@ -9,11 +9,11 @@ import { startRedis } from "../support/redis-server.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 class Bench {
-  readonly connection: ValkeyConnection<"deliver">;
+  readonly connection: ValkeyConnection;
   readonly key = "stream";
   readonly hash = "{stream}:hash";
 
-  constructor(connection: ValkeyConnection<"deliver">) {
+  constructor(connection: ValkeyConnection) {
     this.connection = connection;
   }
 

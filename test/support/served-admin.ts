@@ -3,7 +3,7 @@ import type { TestContext } from "node:test";
 import type { PayloadFormat } from "../../src/core/event.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { createAdmin } from "../../src/host/admin.ts";
-import type { SinkControl } from "../../src/host/admin-routes.ts";
+import type { GroupControl, SinkControl } from "../../src/host/admin-routes.ts";
 import { createHealthBook, type HealthBook } from "../../src/host/health.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { recordingContext, type RecordingContext } from "./recording-context.ts";
@@ -20,6 +20,13 @@ export interface ServedAdmin {
   close(): Promise<void>;
 }
 
+/** Where nothing is to be paused. */
+export const noGroups: GroupControl = {
+  names: () => [],
+  isPaused: () => false,
+  set: () => Promise.resolve(),
+};
+
 export async function servedAdmin(
   t: TestContext,
   options: { token?: string; listen?: string } = {},
@@ -33,9 +40,19 @@ export async function servedAdmin(
     ["notes", "text"],
     ["frames", "bytes"],
   ]);
+  const paused = new Set<string>();
   const sinks = new Map<string, SinkControl>();
   const admin = createAdmin({
     sinks,
+    paused: {
+      names: () => ["cloud"],
+      isPaused: (group) => paused.has(group),
+      async set(group, isPaused) {
+        await Promise.resolve();
+        if (isPaused) paused.add(group);
+        else paused.delete(group);
+      },
+    },
     context,
     journal,
     health,

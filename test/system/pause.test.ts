@@ -1,0 +1,65 @@
+/** What a person pauses stands still, over restarts, until a person resumes it. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { readArchive } from "../support/archive.ts";
+import { childAgent } from "../support/child-agent.ts";
+import { untilPartIs } from "../support/figures.ts";
+import { freePort } from "../support/mosquitto.ts";
+import { startPublisher } from "../support/publishing.ts";
+import { tempDir } from "../support/temp-dir.ts";
+import { until } from "../support/until.ts";
+
+test("a paused sink and a paused processor wait, after a kill as well, and go on without a loss", async (t) => {
+  const folder = tempDir(t);
+  const port = await freePort();
+  const archive = join(folder, "archive");
+  const agent = await childAgent(
+    folder,
+    `
+sources:
+  in: { type: broker, listen: "127.0.0.1:${port}", topics: ["load/{device}"], stream: load }
+streams:
+  load: { linger: 20ms }
+processors:
+  copy: { from: load, steps: [{ filter: "true" }], to: copied }
+sinks:
+  files: { type: file, path: ${archive}, from: [load, copied] }
+`,
+  );
+  t.after(() => agent.kill());
+  await agent.start();
+  const ask = async (group: string, verb: string): Promise<void> => {
+    const answer = await fetch(`${agent.adminUrl}/groups/${group}/${verb}`, { method: "POST" });
+    assert.equal(answer.status, 200, await answer.text());
+  };
+  const archived = (stream: string): number => readArchive(archive, stream).length;
+  const publish = (count: number): Promise<number> => {
+    const url = `mqtt://127.0.0.1:${port}`;
+    return startPublisher({ url, topic: "load/d1", count, qos: 1, window: 100 }).done;
+  };
+  await publish(100);
+  await until("both", () => archived("load") === 100 && archived("copied") === 100);
+  await ask("copy", "pause");
+  await publish(100);
+  await until("the rest", () => archived("load") === 200);
+  await ask("files", "pause");
+  assert.match(
+    String((await untilPartIs(agent, "files", "degraded")).components["files"]?.detail),
+    /Paused by a person.*`holdfast resume files`/,
+  );
+  await publish(100);
+  await agent.kill();
+  await agent.start();
+  await untilPartIs(agent, "copy", "degraded");
+  await delay(500);
+  assert.deepEqual([archived("load"), archived("copied")], [200, 100]);
+  await ask("files", "resume");
+  await until("what waited", () => archived("load") === 300);
+  assert.equal(archived("copied"), 100);
+  await ask("copy", "resume");
+  await until("its copies", () => archived("copied") === 300);
+  await untilPartIs(agent, "copy", "ok");
+  await untilPartIs(agent, "files", "ok");
+});
