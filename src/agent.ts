@@ -25,7 +25,7 @@ import { boardSerial, defaultDeviceId } from "./host/board.ts";
 import { readCardLife } from "./host/card.ts";
 import { sharedHealth } from "./host/health.ts";
 import { createDiskWatch } from "./host/disk.ts";
-import { createHttpServer } from "./host/http.ts";
+import { createHttpServer, type HttpServer } from "./host/http.ts";
 import { parseListen } from "./host/listen.ts";
 import { isAnyUp } from "./host/network.ts";
 import { statusRoutes } from "./host/status.ts";
@@ -116,7 +116,7 @@ async function assemble(
       random: systemRandom,
     }),
   );
-  const { context, clock, health, metrics, log } = surroundings;
+  const { clock, health, metrics, log } = surroundings;
   // Health answers from the first moment: a technician must see that the journal is being opened.
   const http = createHttpServer({
     log,
@@ -138,32 +138,9 @@ async function assemble(
   const formats = new Map(streamsOf(config).map((stream) => [stream, rules(stream).format]));
   const sinks = new Map<string, Delivery>();
   const paused = new PausedGroups(journal, log);
-  const admin = createAdmin({
-    sinks,
-    paused,
-    context: context("agent", "admin"),
-    journal,
-    health,
-    formats,
-    listen: config.admin.listen,
-    version: setup.version,
-    ...(config.admin.token !== undefined && { token: config.admin.token }),
-  });
-  stack.defer(() => admin.close());
-  await admin.open();
-
-  const opened: Opened = {
-    config,
-    surroundings,
-    journal,
-    wear,
-    stack,
-    path,
-    rules,
-    formats,
-    sinks,
-    paused,
-  };
+  const kept = { journal, wear, stack, path, rules, formats, sinks, paused };
+  const opened: Opened = { config, surroundings, ...kept };
+  const admin = await openAdmin(opened, setup);
   startSinks(opened);
   await startProcessors(opened, setup);
   await openSources(opened);
@@ -183,6 +160,22 @@ async function assemble(
 
 function defaultJournal(): string {
   return `${stateFolder()}/journal.db`;
+}
+
+async function openAdmin(opened: Opened, { version }: AgentSetup): Promise<HttpServer> {
+  const { config, surroundings, stack } = opened;
+  const { listen, token } = config.admin;
+  const admin = createAdmin({
+    ...opened,
+    context: surroundings.context("agent", "admin"),
+    health: surroundings.health,
+    listen,
+    version,
+    ...(token !== undefined && { token }),
+  });
+  stack.defer(() => admin.close());
+  await admin.open();
+  return admin;
 }
 
 function startWear(
