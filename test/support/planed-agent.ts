@@ -43,6 +43,8 @@ export interface PlanedAgent {
   /** The figures of component `plane`. */
   plane(): Promise<Record<string, unknown> & { status: string }>;
   untilPlane(kind: "valkey" | "memory", timeoutMs?: number): Promise<void>;
+  /** Until the newest event of each stream is on the server, in its place. */
+  untilProjected(): Promise<void>;
   /** Until everything was processed and archived; then each event has had its effects once, in order. */
   assertOnce(): Promise<void>;
 }
@@ -83,7 +85,7 @@ sinks:
   await agent.start();
   const plane = async (): Promise<Record<string, unknown> & { status: string }> =>
     (await agent.health()).components["plane"] ?? assert.fail("No component plane");
-  return {
+  const planed: PlanedAgent = {
     agent,
     socket,
     folder,
@@ -112,6 +114,17 @@ sinks:
         throw new Error(`${String(error)}\n${agent.output().slice(-4000)}`);
       });
     },
+    async untilProjected() {
+      for (const stream of ["load", "counts", "audit"]) {
+        const head = await journalled(agent, stream);
+        await until(`event ${head} of ${stream} to be on the server`, () =>
+          planed.cli("XREVRANGE", stream, "+", "-", "COUNT", "1").startsWith(`${1e12 + head}-0\n`),
+        ).catch((error: unknown) => {
+          const there = planed.cli("XINFO", "STREAM", stream);
+          throw new Error(`${String(error)}\n${there}\n${agent.output().slice(-4000)}`);
+        });
+      }
+    },
     async assertOnce() {
       for (const [stream, group] of [
         ["load", "count"],
@@ -135,6 +148,7 @@ sinks:
       }
     },
   };
+  return planed;
 }
 
 /** How many events are in a stream, by the admin API. */
