@@ -77,6 +77,8 @@ test("a server that was left by a killed agent is replaced by the next start", a
   await planed.untilPlane("valkey");
   const publisher = planed.publish(8_000);
   const left: number[] = [];
+  // A test that fails amid this must not leave them either.
+  t.after(() => left.filter(isRunning).forEach((pid) => process.kill(pid, "SIGKILL")));
   for (let kill = 0; kill < 3; kill++) {
     await delay(500);
     left.push(await pidOf(planed));
@@ -85,6 +87,7 @@ test("a server that was left by a killed agent is replaced by the next start", a
     await planed.agent.start();
     await planed.untilPlane("valkey");
     assert.equal(isRunning(left.at(-1) ?? 0), false, "and not the next start");
+    left.push(await pidOf(planed));
   }
   assert.equal(await publisher.done, 8_000);
   await planed.assertOnce();
