@@ -40,7 +40,7 @@ export interface HealthAnswer {
   >;
 }
 
-/** `yaml` without `http`, `admin` and `journal.path`, which are added here. */
+/** `yaml` without `http`, `admin` and `journal.path`, which are added here; without `plane` it is memory. */
 export async function childAgent(
   folder: string,
   yaml: string,
@@ -58,7 +58,9 @@ export async function childAgent(
   const configFile = join(options.configFolder ?? folder, "agent.yaml");
   const journal = `journal:\n  path: ${join(folder, "journal.db")}\n${options.journal ?? ""}\n`;
   const listens = `http: { listen: 127.0.0.1:${http} }\nadmin: { listen: 127.0.0.1:${admin} }\n`;
-  writeFileSync(configFile, `${journal}${listens}${yaml}`);
+  // A server beside each agent would cost what it is not there to show: who tests the plane says so.
+  const plane = /^plane:/m.test(yaml) ? "" : "plane: { kind: memory }\n";
+  writeFileSync(configFile, `${journal}${listens}${plane}${yaml}`);
   let child: ChildProcess | undefined;
   let output = "";
   const httpUrl = `http://127.0.0.1:${http}`;
