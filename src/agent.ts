@@ -32,7 +32,7 @@ import { createJournal, type JournalSetup } from "./journal/thread.ts";
 import type { GroupDeclaration, Journal, JournalUpkeep } from "./journal/journal.ts";
 import type { StreamQuota } from "./journal/protocol.ts";
 import { loadHandler } from "./processor/handler.ts";
-import { createStep } from "./processor/kinds.ts";
+import { createChain } from "./processor/chain.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
 import type { Source } from "./source/source.ts";
@@ -332,13 +332,18 @@ async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void>
   const baseDir = setup.configFile === undefined ? "." : dirname(resolve(setup.configFile));
   for (const [name, options] of processors) {
     const { retry, onFailure } = options;
+    const context = surroundings.context("processor", name);
+    const { clock, log } = context;
+    const chain = createChain(options.steps, { name, clock, log, baseDir });
+    stack.defer(() => chain.close());
+    await chain.open();
     const processing = createProcessing({
-      context: surroundings.context("processor", name),
+      context,
       journal,
       plane,
       from: listOf(options.from),
       ...(options.to !== undefined && { to: options.to }),
-      steps: options.steps.map(createStep),
+      chain,
       ...(options.handler !== undefined && {
         handler: await loadHandler(options.handler, baseDir),
       }),

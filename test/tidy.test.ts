@@ -72,9 +72,10 @@ const doors: Record<string, readonly string[]> = {
   pino: ["src/host/log.ts"],
   "pino-pretty": ["src/host/log.ts"],
   "prom-client": ["src/host/metrics.ts"],
-  "@marcbachmann/cel-js": ["src/processor/filter.ts"],
+  "@marcbachmann/cel-js": ["src/processor/cel.ts"],
   superstruct: [
     "src/core/field.ts",
+    "src/core/field-by-key.ts",
     "src/core/field-structs.ts",
     "src/stream/schema.ts",
     "src/stream/event-schema.ts",

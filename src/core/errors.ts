@@ -117,6 +117,11 @@ export const errorTable = {
     sentence: "A handler did not end within its `timeout`",
     hint: "Look for a call without a time-out of its own, or raise `timeout`",
   },
+  PROCESSOR_STOPPED: {
+    kind: "transient",
+    sentence: "A processor has stopped and takes no orders",
+    hint: "`holdfast status` says why; what it was asked for can be asked again when it runs",
+  },
   SINK_UNREACHABLE: {
     kind: "transient",
     sentence:

@@ -343,21 +343,6 @@ export function byType<M extends Readonly<Record<string, AnyField>>>(
   };
 }
 
-type OneKey<M extends Fields> = { [K in keyof M]: { readonly [P in K]: Infer<M[P]> } }[keyof M];
-
-/** A map with exactly one of several keys: `{ filter: … }`. */
-export function byKey<M extends Fields>(kinds: M, words: Words): Field<OneKey<M>> {
-  const allowed = `a map with one of the keys ${Object.keys(kinds).join(", ")}`;
-  const choices = Object.entries(kinds).map(([name, kind]) => [name, optional(kind)]);
-  const { struct, about } = group(Object.fromEntries(choices) as Fields, words);
-  const one = refine(struct, "problem", (value) => {
-    return Object.keys(value).length === 1 || `Expected ${allowed}`;
-  });
-  const schema = { ...about.schema, type: "object", minProperties: 1, maxProperties: 1 };
-  const chosen = one as unknown as AnyStruct<OneKey<M>>;
-  return { struct: chosen, about: { ...about, allowed, schema, required: true } };
-}
-
 /** Either of two ways to write one thing, told apart by `isFirst`. */
 export function either<A, B>(
   first: Field<A>,

@@ -8,7 +8,7 @@
 import type { Context } from "../core/context.ts";
 import type { HoldfastError } from "../core/errors.ts";
 import type { NewDeadLetter, RetryRow } from "../journal/journal.ts";
-import type { BatchItem, Gate } from "../stream/batch-processor.ts";
+import type { BatchItem, Gate, Refused } from "../stream/batch-processor.ts";
 import { boundedReason, deadLetterOf } from "./dead-letter.ts";
 import { decide, type Policy } from "./decide.ts";
 import type { RetryRows } from "./retry-rows.ts";
@@ -102,6 +102,27 @@ export class Verdicts implements Gate {
     return "go-on";
   }
 
+  /**
+   * Events made of many that could not go on: no later attempt would make them anew, so that they become dead letters
+   * (or are dropped) at once, also under `block`. They are told with the stream that they were to enter.
+   */
+  giveUp(refused: readonly Refused[], { to }: { readonly to?: string }): void {
+    const { context, policy } = this.#parts;
+    const now = context.clock.wallMs();
+    for (const { event, error } of refused) {
+      if (policy.onFailure === "drop") {
+        this.dropped += 1;
+        continue;
+      }
+      const { key, time, receivedAt, headers } = event;
+      const made = { key, time, receivedAt, headers, payload: bytesOf(event.payload) };
+      const stream = to ?? event.stream;
+      this.deadLetters.push(
+        deadLetterOf("processor", context.name, stream, null, made, error, 1, now, now),
+      );
+    }
+  }
+
   /** Rows that were tried again and are done with: those that ended well, and those given up. */
   removed(succeeded: readonly number[], items: readonly BatchItem[]): RetryRow[] {
     const done = succeeded.map((index) => this.#retried?.get(items[index]?.event as never));
@@ -127,4 +148,9 @@ export class Verdicts implements Gate {
     this.#dueMs.set(row, dueMs);
     this.#failedLanes.add(rows.laneOf(row.event));
   }
+}
+
+function bytesOf(payload: unknown): Uint8Array {
+  if (payload instanceof Uint8Array) return payload;
+  return Buffer.from(typeof payload === "string" ? payload : JSON.stringify(payload));
 }

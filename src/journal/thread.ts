@@ -22,17 +22,16 @@ import { backoffDelayMs } from "../core/backoff.ts";
 import type { Timer } from "../core/clock.ts";
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
-import type { NewEvent, StoredEvent } from "../core/event.ts";
+import type { NewEvent } from "../core/event.ts";
 import { Channel } from "./channel.ts";
+import { eventsIn } from "./events-in.ts";
 import { bytesByStream } from "./intaken.ts";
-import { decodeSections } from "./section.ts";
 import type * as contract from "./journal.ts";
 import type { JournalSettings } from "./options.ts";
 import { Outbox } from "./outbox.ts";
 import { Overview } from "./overview.ts";
 import type { TurnResult, Moment, StreamQuota, WorkerSetup } from "./protocol.ts";
 import { atMost, RecentChunks } from "./recent-chunks.ts";
-import { indexAfter } from "./sparse.ts";
 import type { Sent } from "./sent.ts";
 import { JournalTrouble } from "./trouble.ts";
 
@@ -213,15 +212,7 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep {
     if (kept.length > 0) return { events: atMost(kept, maxEvents, maxBytes), first, head };
     const answer = await this.#ask().ask("read", { stream, after, maxEvents, maxBytes });
     this.#overview.damaged(answer.damaged);
-    const events: StoredEvent[] = [];
-    for (const chunk of answer.chunks) {
-      const decoded = decodeSections(chunk.body, { stream, ...chunk });
-      for (let index = indexAfter(decoded, after); index < decoded.length; index++)
-        events.push(decoded[index] as StoredEvent);
-      // Times that a sync of the clock may yet put right are read again.
-      const isFinal = chunk.clock === "synced" || chunk.bootOffsetMs !== null;
-      if (isFinal && chunk === answer.chunks.at(-1)) this.#recent.keep(stream, decoded);
-    }
+    const events = eventsIn(answer, stream, after, (last) => this.#recent.keep(stream, last));
     return { events: atMost(events, maxEvents, maxBytes), first: answer.first, head: answer.head };
   }
 
@@ -242,12 +233,20 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep {
     return this.#ask().ask("state", { space, key });
   }
 
+  readStates(space: string, after: string | null, limit: number) {
+    return this.#ask().ask("states", { space, after, limit });
+  }
+
+  readStateSpaces(): Promise<readonly contract.StateSpace[]> {
+    return this.#ask().ask("stateSpaces", null);
+  }
+
   readRetries(group: string): Promise<readonly contract.RetryRow[]> {
     return this.#ask().ask("retries", { group });
   }
 
-  readDeadLetters(stream: string, limit: number): Promise<readonly contract.DeadLetter[]> {
-    return this.#ask().ask("deadLetters", { stream, limit });
+  readDeadLetters(stream: string, limit: number, after = 0) {
+    return this.#ask().ask("deadLetters", { stream, limit, after });
   }
 
   purgeDeadLetters(stream: string, ids?: readonly number[]): Promise<number> {

@@ -23,7 +23,13 @@ import {
   type PayloadFormat,
   type StoredEvent,
 } from "../core/event.ts";
-import type { Event, Handler, HandlerContext, Step } from "../processor/processor.ts";
+import type {
+  Chain,
+  ChainOutcome,
+  Event,
+  Handler,
+  HandlerContext,
+} from "../processor/processor.ts";
 import type { StateStore, StateWrite } from "../state/state.ts";
 import { BatchEffects, type EventEffects } from "./effects.ts";
 
@@ -32,7 +38,7 @@ export interface BatchProcessorParts {
   readonly name: string;
   readonly log: Log;
   readonly clock: Clock;
-  readonly steps: readonly Step[];
+  readonly chain: Chain;
   readonly handler?: Handler;
   /** Takes what the chain gives; left out: only what the handler emits is kept. */
   readonly to?: string;
@@ -84,6 +90,30 @@ export interface BatchOutcome {
   /** Indexes of those that ended well, in order. */
   readonly succeeded: readonly number[];
   readonly failures: readonly { readonly index: number; readonly error: HoldfastError }[];
+  readonly refused: readonly Refused[];
+}
+
+/** An event made of many that could not go on: it is given up at once, and those that it is made of are not. */
+export interface Refused {
+  readonly event: Event;
+  readonly error: HoldfastError;
+}
+
+/** What a stream's silence has brought; `error`: nothing of it happened. */
+export type SilenceOutcome =
+  | Omit<BatchOutcome, "settled" | "succeeded" | "failures">
+  | { readonly error: HoldfastError };
+
+/** What came of a batch so far. */
+interface Batch {
+  readonly effects: BatchEffects<Emit>;
+  readonly refused: Refused[];
+}
+
+/** An event as it was decoded, and as it lies in its stream. */
+interface Source {
+  readonly event: Event;
+  readonly stored: StoredEvent;
 }
 
 export class BatchProcessor {
@@ -95,25 +125,20 @@ export class BatchProcessor {
   }
 
   async run(items: readonly BatchItem[], gate: Gate, stop: AbortSignal): Promise<BatchOutcome> {
-    const { name, state } = this.#parts;
-    const effects = new BatchEffects<Emit>((key) => state.get(name, key));
+    const batch = this.#begin();
     const succeeded: number[] = [];
     const failures: { index: number; error: HoldfastError }[] = [];
-    const ending = new AbortController();
-    const onStop = (): void => ending.abort(stop.reason);
-    stop.addEventListener("abort", onStop, { once: true });
-    const timer = this.#parts.clock.after(this.#parts.timeoutMs, () => ending.abort());
     let ranBefore = 0;
     let settled = 0;
-    try {
+    await this.#withinTime(stop, async (signal) => {
       for (const item of items) {
-        if (stop.aborted || ending.signal.aborted || effects.isFull) break;
+        if (signal.aborted || batch.effects.isFull) break;
         const admission = gate.admit(item);
         if (admission === "stop") break;
         if (admission === "run") {
-          const error = await this.#runOne(item, effects, ending.signal);
+          const error = await this.#runOne(item, batch, signal);
           if (error !== null) {
-            const isInterrupted = ending.signal.aborted && error.code === "HANDLER_TIMEOUT";
+            const isInterrupted = signal.aborted && error.code === "HANDLER_TIMEOUT";
             if (isInterrupted && (stop.aborted || ranBefore > 0)) break;
             if (gate.failed(item, error) === "stop") break;
             failures.push({ index: settled, error });
@@ -124,57 +149,135 @@ export class BatchProcessor {
         }
         settled += 1;
       }
+    });
+    return { settled, succeeded, failures, ...this.#outcome(batch) };
+  }
+
+  /** `stream` has been silent, at its head, for as long as the chain asks for. */
+  async runSilence(stream: string, stop: AbortSignal): Promise<SilenceOutcome> {
+    const { chain } = this.#parts;
+    const batch = this.#begin();
+    let error: HoldfastError | null = null;
+    await this.#withinTime(stop, async (signal) => {
+      error = await this.#keepAll(batch, signal, (effects, refused) =>
+        this.#finish(chain.idle(stream), null, 1, effects, refused, signal),
+      );
+    });
+    return error === null ? this.#outcome(batch) : { error };
+  }
+
+  #begin(): Batch {
+    const { name, state } = this.#parts;
+    return { effects: new BatchEffects<Emit>((key) => state.get(name, key)), refused: [] };
+  }
+
+  #outcome({ effects, refused }: Batch): Omit<BatchOutcome, "settled" | "succeeded" | "failures"> {
+    const state = [...writesOf(effects, this.#parts.name), ...this.#parts.chain.takeWrites()];
+    return { emits: effects.emits, state, refused };
+  }
+
+  /** The signal is aborted by `stop`, and when the batch's time is up. */
+  async #withinTime(stop: AbortSignal, act: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const ending = new AbortController();
+    const onStop = (): void => ending.abort(stop.reason);
+    if (stop.aborted) onStop();
+    stop.addEventListener("abort", onStop, { once: true });
+    const timer = this.#parts.clock.after(this.#parts.timeoutMs, () => ending.abort());
+    try {
+      await act(ending.signal);
     } finally {
       timer.cancel();
       stop.removeEventListener("abort", onStop);
     }
-    return { settled, emits: effects.emits, state: writesOf(effects, name), succeeded, failures };
   }
 
-  async #runOne(
-    item: BatchItem,
-    batch: BatchEffects<Emit>,
-    signal: AbortSignal,
-  ): Promise<HoldfastError | null> {
-    const effects = batch.begin();
-    try {
+  #runOne(item: BatchItem, batch: Batch, signal: AbortSignal): Promise<HoldfastError | null> {
+    return this.#keepAll(batch, signal, async (effects, refused) => {
       const event = this.#decode(item.event);
-      let events: readonly Event[] = [event];
-      for (const step of this.#parts.steps) events = events.flatMap((each) => step.process(each));
-      for (const each of events) {
-        if (this.#parts.handler === undefined) {
-          this.#pass(each, effects, each.payload === event.payload ? item.event : undefined);
-        } else {
-          await this.#handle(this.#parts.handler, each, item.attempt, effects, signal);
-        }
-      }
-      batch.keep(effects);
+      const outcome = this.#parts.chain.process(event);
+      const source = { event, stored: item.event };
+      await this.#finish(outcome, source, item.attempt, effects, refused, signal);
+    });
+  }
+
+  /** All that `act` does, or nothing of it and why. */
+  async #keepAll(
+    batch: Batch,
+    signal: AbortSignal,
+    act: (effects: EventEffects<Emit>, refused: Refused[]) => Promise<void>,
+  ): Promise<HoldfastError | null> {
+    const effects = batch.effects.begin();
+    const refused: Refused[] = [];
+    try {
+      await act(effects, refused);
+      batch.effects.keep(effects);
+      batch.refused.push(...refused);
+      this.#parts.chain.keep();
       return null;
     } catch (thrown) {
+      this.#parts.chain.undo();
       return this.#translate(thrown, signal);
     } finally {
       effects.isClosed = true;
     }
   }
 
+  /** What the chain has left goes to the handler, or as it is into `to`. */
+  async #finish(
+    outcome: ChainOutcome,
+    source: Source | null,
+    attempt: number,
+    effects: EventEffects<Emit>,
+    refused: Refused[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    refused.push(...outcome.refused);
+    for (const { stream, event } of outcome.emits) this.#pass(stream, event, effects, source);
+    for (const { event, isGathered } of outcome.passed) {
+      const mark = isGathered ? effects.mark() : null;
+      try {
+        await this.#deliver(event, source, attempt, effects, signal);
+      } catch (thrown) {
+        const error = this.#translate(thrown, signal);
+        if (mark === null || error.kind !== "refused" || signal.aborted) throw thrown;
+        effects.rewind(mark);
+        refused.push({ event, error });
+      }
+    }
+  }
+
+  async #deliver(
+    event: Event,
+    source: Source | null,
+    attempt: number,
+    effects: EventEffects<Emit>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { handler, to } = this.#parts;
+    if (handler !== undefined) await this.#handle(handler, event, attempt, effects, signal);
+    else if (to !== undefined) this.#pass(to, event, effects, source);
+  }
+
   #decode(event: StoredEvent): Event {
     const format = this.#parts.formatOf(event.stream);
-    const { stream, seq, key, time, receivedAt, headers } = event;
+    const { stream, seq, key, time, receivedAt, headers, clock } = event;
     try {
       const payload = decodePayload(event.payload, format);
-      return { stream, seq, key, time, receivedAt, headers, payload };
+      return { stream, seq, key, time, receivedAt, headers, payload, clock };
     } catch (cause) {
       const why = `Payload is not ${format}: ${messageOf(cause)}`;
       throw new HoldfastError("EVENT_MALFORMED", why, { cause });
     }
   }
 
-  /** No handler: what the steps left goes on. What was not changed keeps its sender's bytes. */
-  #pass(event: Event, effects: EventEffects<Emit>, unchanged: StoredEvent | undefined): void {
-    const { to, formatOf, derive } = this.#parts;
-    if (to === undefined) return;
-    const isSame = unchanged !== undefined && formatOf(to) === formatOf(unchanged.stream);
-    const original = isSame ? unchanged.payload : undefined;
+  /** What was not changed keeps its sender's bytes. */
+  #pass(to: string, event: Event, effects: EventEffects<Emit>, source: Source | null): void {
+    const { formatOf, derive } = this.#parts;
+    const isSame =
+      source !== null &&
+      event.payload === source.event.payload &&
+      formatOf(to) === formatOf(source.stored.stream);
+    const original = isSame ? source.stored.payload : undefined;
     emitTo(effects, to, derive(to, event.payload, event, {}, original));
   }
 

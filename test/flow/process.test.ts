@@ -3,7 +3,6 @@ import { test } from "node:test";
 import { HoldfastError } from "../../src/core/errors.ts";
 import type { StreamRules } from "../../src/flow/admit.ts";
 import type { Event, Handler } from "../../src/processor/processor.ts";
-import { filterStep } from "../../src/processor/filter.ts";
 import { openRules, ProcessingLine } from "../support/processing-line.ts";
 
 const numbers = (line: ProcessingLine, stream = "out"): unknown[] =>
@@ -25,7 +24,7 @@ function picky(fails: (n: number, attempt: number) => boolean): Handler {
 }
 
 test("createProcessing() takes events from plane to journal, in order and once each", async () => {
-  const line = new ProcessingLine({ steps: [filterStep("payload.n % 3 != 0")] }).start();
+  const line = new ProcessingLine({ steps: [{ filter: "payload.n % 3 != 0" }] }).start();
   for (let n = 1; n <= 300; n++) line.put({ n });
   await line.drained();
   assert.deepEqual(

@@ -16,6 +16,8 @@ import type {
   ReadResult,
   RetryRow,
   Settled,
+  StateEntry,
+  StateSpace,
   UnitOfWork,
   UnitOutcome,
 } from "../../src/journal/journal.ts";
@@ -260,6 +262,31 @@ export class MortalJournal implements Journal {
     return this.disk.state.get(`${space}\0${key}`) ?? null;
   }
 
+  async readStates(
+    space: string,
+    after: string | null,
+    limit: number,
+  ): Promise<readonly StateEntry[]> {
+    await this.#reached();
+    return [...this.disk.state]
+      .filter(([name]) => name.startsWith(`${space}\0`))
+      .map(([name, value]) => ({ key: name.slice(space.length + 1), value }))
+      .filter(({ key }) => after === null || key > after)
+      .toSorted((a, b) => (a.key < b.key ? -1 : 1))
+      .slice(0, limit);
+  }
+
+  async readStateSpaces(): Promise<readonly StateSpace[]> {
+    await this.#reached();
+    const spaces = new Map<string, StateSpace>();
+    for (const [name, value] of this.disk.state) {
+      const [space = "", key = ""] = name.split("\0");
+      const { keys = 0, bytes = 0 } = spaces.get(space) ?? {};
+      spaces.set(space, { space, keys: keys + 1, bytes: bytes + key.length + value.length });
+    }
+    return [...spaces.values()];
+  }
+
   async readRetries(group: string): Promise<readonly RetryRow[]> {
     await this.#reached();
     return [...this.disk.retries]
@@ -267,9 +294,11 @@ export class MortalJournal implements Journal {
       .map(([, row]) => row);
   }
 
-  async readDeadLetters(stream: string, limit: number): Promise<readonly DeadLetter[]> {
+  async readDeadLetters(stream: string, limit: number, after = 0): Promise<readonly DeadLetter[]> {
     await this.#reached();
-    return this.disk.letters.filter((letter) => letter.stream === stream).slice(0, limit);
+    return this.disk.letters
+      .filter((letter) => letter.stream === stream && letter.id > after)
+      .slice(0, limit);
   }
 
   async purgeDeadLetters(stream: string, ids?: readonly number[]): Promise<number> {
