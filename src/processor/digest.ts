@@ -1,7 +1,7 @@
 /**
  * Percentiles of numbers in bounded memory: a merging t-digest (T. Dunning, O. Ertl, "Computing Extremely Accurate
  * Quantiles Using t-Digests", 2019). Up to `exactMax` numbers it keeps them all and is exact; beyond that it keeps at
- * most about `centroidsMax` means with their weights, finer towards both ends, and is off by 3 % of the ranks in
+ * most about `centroidsMax` means with their weights, finer towards both ends, and is off by 2 % of the ranks in
  * the middle at the most (test/processor/digest.test.ts), by less towards the ends.
  *
  * A digest is plain JSON and is never changed: `add` and `merge` give new ones.

@@ -28,7 +28,7 @@ const kinds: Readonly<Record<string, (index: number) => number>> = {
   ascending: (index) => index,
   descending: (index) => 20_000 - index,
   steps: (index) => index % 3,
-  outliers: (index) => (index % 100 === 0 ? 1e9 : index % 17),
+  outliers: (index) => (index % 100 === 0 ? 1e9 : (index % 17) + index * 1e-5),
 };
 
 test("percentileOf() is exact up to 128 numbers, whatever their order", () => {
@@ -48,7 +48,7 @@ test("percentileOf() is exact up to 128 numbers, whatever their order", () => {
   );
 });
 
-test("percentileOf() is off by 3 % of the ranks at most among 20,000 numbers, and digests keep their bound", () => {
+test("percentileOf() is off by 2 % of the ranks at most among 20,000 numbers, and digests keep their bound", () => {
   for (const [name, valueAt] of Object.entries(kinds)) {
     const values = Array.from({ length: 20_000 }, (_, index) => valueAt(index));
     const digest = digestOf(values);
@@ -59,7 +59,7 @@ test("percentileOf() is off by 3 % of the ranks at most among 20,000 numbers, an
       for (const share of shares) {
         const answer = percentileOf(each, share) ?? Number.NaN;
         const error = rankError(values, share, answer);
-        assert.ok(error <= 0.03, `${name}, p${share * 100}: ${answer} is off by ${error}`);
+        assert.ok(error <= 0.02, `${name}, p${share * 100}: ${answer} is off by ${error}`);
       }
     }
     assert.equal(percentileOf(digest, 0), Math.min(...values));
