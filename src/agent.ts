@@ -18,12 +18,14 @@ import { createIntake } from "./flow/ingest.ts";
 import type { StreamRules } from "./flow/admit.ts";
 import { createProcessing } from "./flow/process.ts";
 import { createProjection } from "./flow/project.ts";
-import { createAdmin } from "./host/admin.ts";
+import { createRedelivery } from "./flow/redeliver.ts";
+import { rewind } from "./flow/rewind.ts";
+import { createAdmin, type AdminParts } from "./host/admin.ts";
 import { boardSerial, defaultDeviceId } from "./host/board.ts";
 import { readCardLife } from "./host/card.ts";
 import { sharedHealth } from "./host/health.ts";
 import { createDiskWatch } from "./host/disk.ts";
-import { createHttpServer } from "./host/http.ts";
+import { createHttpServer, type HttpServer } from "./host/http.ts";
 import { parseListen } from "./host/listen.ts";
 import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
@@ -72,7 +74,11 @@ interface Opened {
   readonly path: string;
   readonly rules: (stream: string) => StreamRules;
   readonly formats: ReadonlyMap<string, PayloadFormat>;
+  /** Those that run, for the admin API. */
+  readonly processors: Map<string, RunningProcessor>;
 }
+
+type RunningProcessor = AdminParts["processors"] extends ReadonlyMap<string, infer P> ? P : never;
 
 /** @throws HoldfastError as its parts say; the reason of `setup.signal` where that ended the start */
 export async function openAgent(config: Config, setup: AgentSetup): Promise<Agent> {
@@ -104,7 +110,7 @@ async function assemble(
       random: systemRandom,
     }),
   );
-  const { context, clock, health, metrics, log } = surroundings;
+  const { clock, health, metrics, log } = surroundings;
   // Health answers from the first moment: a technician must see that the journal is being opened.
   const http = createHttpServer({
     log,
@@ -126,19 +132,9 @@ async function assemble(
   const formats = new Map(
     streamsOf(config).map((stream): [string, PayloadFormat] => [stream, rules(stream).format]),
   );
-  const admin = createAdmin({
-    context: context("agent", "admin"),
-    journal,
-    health,
-    formats,
-    listen: config.admin.listen,
-    version: setup.version,
-    ...(config.admin.token !== undefined && { token: config.admin.token }),
-  });
-  stack.defer(() => admin.close());
-  await admin.open();
-
-  const opened: Opened = { config, surroundings, journal, wear, stack, path, rules, formats };
+  const processors = new Map<string, RunningProcessor>();
+  const opened: Opened = { config, surroundings, journal, wear, stack, path, rules, formats, processors };
+  const admin = await openAdmin(opened, journal, setup.version);
   startSinks(opened);
   await startProcessors(opened, setup);
   await openSources(opened);
@@ -158,6 +154,28 @@ async function assemble(
 
 function defaultJournal(): string {
   return `${stateFolder()}/journal.db`;
+}
+
+async function openAdmin(
+  { config, surroundings, stack, rules, formats, processors }: Opened,
+  journal: Journal & JournalUpkeep,
+  version: string,
+): Promise<HttpServer> {
+  const { clock, health } = surroundings;
+  const admin = createAdmin({
+    context: surroundings.context("agent", "admin"),
+    journal,
+    health,
+    formats,
+    processors,
+    redelivery: createRedelivery({ journal, clock, rulesOf: rules, processors }),
+    listen: config.admin.listen,
+    version,
+    ...(config.admin.token !== undefined && { token: config.admin.token }),
+  });
+  stack.defer(() => admin.close());
+  await admin.open();
+  return admin;
 }
 
 function startWear(
@@ -361,6 +379,14 @@ async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void>
     });
     stack.defer(() => processing.stop(graceMs));
     processing.start();
+    const spaces = [name, ...chain.spaces];
+    opened.processors.set(name, {
+      from: listOf(options.from),
+      spaces,
+      exclusively: (act) => processing.exclusively(act),
+      rewind: (order) =>
+        processing.exclusively(() => rewind({ journal, group: name, spaces }, order)),
+    });
   }
 }
 

@@ -11,7 +11,7 @@ const tests = globSync("test/**/*.ts").sort();
 const text = new Map([...sources, ...tests].map((file) => [file, readFileSync(file, "utf8")]));
 const read = (file: string): string => text.get(file) ?? readFileSync(file, "utf8");
 const imports = (file: string): string[] =>
-  [...read(file).matchAll(/(?:\bfrom\s+|\bimport\s*\(?\s*)"([^"]+)"/g)].map(
+  [...read(file).matchAll(/(?:\bfrom\s+|(?<!-)\bimport\s*\(?\s*)"([^"]+)"/g)].map(
     (match) => match[1] ?? "",
   );
 

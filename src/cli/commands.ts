@@ -16,7 +16,12 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   tail: async () => (await import("./tail.ts")).tailCommand,
   groups: async () => (await import("./groups.ts")).groupsCommand,
   "dlq-inspect": async () => (await import("./dlq-inspect.ts")).dlqInspectCommand,
+  "dlq-replay": async () => (await import("./dlq-replay.ts")).dlqReplayCommand,
+  "dlq-export": async () => (await import("./dlq-export.ts")).dlqExportCommand,
+  "dlq-import": async () => (await import("./dlq-import.ts")).dlqImportCommand,
   "dlq-purge": async () => (await import("./dlq-purge.ts")).dlqPurgeCommand,
+  replay: async () => (await import("./replay.ts")).replayCommand,
+  state: async () => (await import("./state.ts")).stateCommand,
   journal: async () => (await import("./journal.ts")).journalCommand,
 };
 

@@ -117,6 +117,16 @@ export const errorTable = {
     sentence: "A handler did not end within its `timeout`",
     hint: "Look for a call without a time-out of its own, or raise `timeout`",
   },
+  DLQ_HOMELESS: {
+    kind: "refused",
+    sentence: "A dead letter cannot go back to where it failed: that is not there any more",
+    hint: "Bring the processor back, or export the letter and send it as a new event",
+  },
+  REPLAY_REFUSED: {
+    kind: "refused",
+    sentence: "A replay cannot be done as it was asked for; nothing has changed",
+    hint: "The message says why; `holdfast groups` shows where the group stands",
+  },
   PROCESSOR_STOPPED: {
     kind: "transient",
     sentence: "A processor has stopped and takes no orders",

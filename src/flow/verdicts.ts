@@ -46,6 +46,8 @@ export class Verdicts implements Gate {
   admit({ event }: BatchItem): "run" | "hold" | "stop" {
     const { rows, context } = this.#parts;
     if (this.#retried !== null) return this.#failedLanes.has(rows.laneOf(event)) ? "hold" : "run";
+    const { replayFor } = event.headers;
+    if (replayFor !== undefined && replayFor !== context.name) return "hold";
     // Whatever comes of the event there must be a place for it (invariant 10).
     if (!rows.hasRoom()) return "stop";
     if (!rows.holds(event)) return "run";

@@ -6,7 +6,9 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { HoldfastError } from "../core/errors.ts";
 import type { Secret } from "../core/secret.ts";
 import { journalRoutes } from "./admin-journal.ts";
-import { deadLetterRoutes, groupsRoute, streamRoutes, type AdminView } from "./admin-routes.ts";
+import { deadLetterRoutes } from "./admin-dlq.ts";
+import { processorRoutes } from "./admin-groups.ts";
+import { groupsRoute, streamRoutes, type AdminView } from "./admin-routes.ts";
 import { json, Problem } from "./answer.ts";
 import type { HealthBook } from "./health.ts";
 import { createHttpServer, type HttpServer, type Request, type Route } from "./http.ts";
@@ -40,6 +42,7 @@ export function createAdmin(parts: AdminParts): HttpServer {
     ...streamRoutes(parts),
     groupsRoute(parts, rates),
     ...deadLetterRoutes(parts),
+    ...processorRoutes(parts),
     ...journalRoutes(parts),
   ];
   routes.push({

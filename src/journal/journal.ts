@@ -157,9 +157,11 @@ export interface UnitOfWork {
     readonly remove: readonly { readonly stream: string; readonly seq: number }[];
   };
   readonly deadLetters?: readonly NewDeadLetter[];
+  /** Dead letters that the unit takes out of their queue; if one is not there any more, all of it is refused. */
+  readonly taken?: readonly { readonly stream: string; readonly id: number }[];
 }
 
-/** `refused`: the cursors have moved meanwhile; nothing of the unit happened. */
+/** `refused`: the cursors have moved meanwhile, or a letter was taken; nothing of the unit happened. */
 export type UnitOutcome = "committed" | "refused";
 
 /** An event that failed and waits for another attempt, copied out of its stream (invariant 10). */

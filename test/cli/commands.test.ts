@@ -25,7 +25,12 @@ test("--help lists every command with its usage", async () => {
     "tail",
     "groups",
     "dlq-inspect",
+    "dlq-replay",
+    "dlq-export",
+    "dlq-import",
     "dlq-purge",
+    "replay",
+    "state",
   ]) {
     assert.match(out, new RegExp(`^  ${name}( |$)`, "m"), name);
   }

@@ -20,11 +20,20 @@ async function linesOf(url: string): Promise<Row[]> {
   return lines.map((line) => JSON.parse(line) as Row);
 }
 
+const never = (): never => assert.fail("Nobody asked for a replay");
+
 function admin(listen: string, token?: Secret): () => unknown {
   const clock = new FakeClock();
   const health = createHealthBook({ clock, version: "0.1.0", device: () => "pi" });
   const parts = { context: recordingContext("admin", clock), journal: shelfJournal(), health };
-  const rest = { formats: new Map(), version: "0.1.0", ...(token !== undefined && { token }) };
+  const redelivery = { replay: never, replayThese: never };
+  const rest = {
+    formats: new Map(),
+    processors: new Map(),
+    redelivery,
+    version: "0.1.0",
+    ...(token !== undefined && { token }),
+  };
   return () => createAdmin({ ...parts, ...rest, listen });
 }
 
@@ -289,13 +298,19 @@ test("GET /openapi.json names every route", async (t) => {
   assert.equal(api.openapi, "3.1.0");
   assert.deepEqual(Object.keys(api.paths).sort(), [
     "/groups",
+    "/groups/{group}/replay",
     "/health",
     "/journal",
     "/journal/check",
     "/journal/compact",
     "/openapi.json",
+    "/state",
+    "/state/{space}",
     "/streams",
     "/streams/{stream}/dlq",
+    "/streams/{stream}/dlq/export",
+    "/streams/{stream}/dlq/import",
+    "/streams/{stream}/dlq/replay",
     "/streams/{stream}/events",
   ]);
   assert.deepEqual(Object.keys(api.paths["/streams/{stream}/dlq"] as Row), ["get", "delete"]);

@@ -81,6 +81,12 @@ export class ListDisk {
     for (const { stream, from } of unit.cursors) {
       if ((this.cursors.get(`${unit.group}\0${stream}`)?.seq ?? 0) !== from) return "refused";
     }
+    const isThere = ({ stream, id }: { stream: string; id: number }): boolean =>
+      this.letters.some((letter) => letter.stream === stream && letter.id === id);
+    if (!(unit.taken ?? []).every(isThere)) return "refused";
+    this.letters = this.letters.filter(
+      ({ stream, id }) => !unit.taken?.some((one) => one.stream === stream && one.id === id),
+    );
     for (const { stream, to, mark } of unit.cursors) {
       const name = `${unit.group}\0${stream}`;
       this.cursors.set(name, { seq: to, mark: mark ?? this.cursors.get(name)?.mark ?? null });

@@ -2,6 +2,7 @@
 import type { TestContext } from "node:test";
 import type { PayloadFormat } from "../../src/core/event.ts";
 import { Secret } from "../../src/core/secret.ts";
+import type { ReplayJson } from "../../src/host/admin-dlq.ts";
 import { createAdmin } from "../../src/host/admin.ts";
 import { createHealthBook, type HealthBook } from "../../src/host/health.ts";
 import { FakeClock } from "./fake-clock.ts";
@@ -16,6 +17,10 @@ export interface ServedAdmin {
   readonly context: RecordingContext;
   close(): Promise<void>;
 }
+
+/** A shelf has nothing to send anywhere. */
+const nothing = (): Promise<ReplayJson> =>
+  Promise.resolve({ replayed: 0, refused: [], last: null, isFull: false });
 
 export async function servedAdmin(
   t: TestContext,
@@ -35,6 +40,8 @@ export async function servedAdmin(
     journal,
     health,
     formats,
+    processors: new Map(),
+    redelivery: { replay: nothing, replayThese: nothing },
     version: "0.1.0",
     listen: options.listen ?? "127.0.0.1:0",
     ...(options.token !== undefined && { token: new Secret({ text: options.token }) }),
