@@ -10,6 +10,7 @@ import type { Command, Io } from "./command.ts";
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   run: async () => (await import("./run.ts")).runCommand,
   check: async () => (await import("./check.ts")).checkCommand,
+  test: async () => (await import("./test.ts")).testCommand,
   init: async () => (await import("./init.ts")).initCommand,
   status: async () => (await import("./status.ts")).statusCommand,
   streams: async () => (await import("./streams.ts")).streamsCommand,

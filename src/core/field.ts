@@ -15,6 +15,7 @@ import {
   record,
   refine,
   type as looseObject,
+  unknown,
   type Struct,
 } from "superstruct";
 import { quantity, secretStruct } from "./field-structs.ts";
@@ -135,6 +136,11 @@ export function integer(words: Words & { min?: number; max?: number }): Field<nu
 
 export function number(words: Words): Field<number> {
   return make(check<number>("number", Number.isFinite), words, "a number", { type: "number" });
+}
+
+/** Anything that YAML can say; it may be left out. */
+export function anything(words: Words): Field<unknown> {
+  return optional(make(unknown(), words, "any value", {}));
 }
 
 export function boolean(words: Words): Field<boolean> {

@@ -19,6 +19,7 @@ test("--help lists every command with its usage", async () => {
   for (const name of [
     "run",
     "check",
+    "test",
     "init",
     "status",
     "streams",
