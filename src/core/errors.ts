@@ -38,8 +38,8 @@ export const errorTable = {
   },
   HANDLER_INVALID: {
     kind: "config",
-    sentence: "A handler module cannot be loaded, or its default export is not a function",
-    hint: "Export one function: `export default (event, context) => { … }`",
+    sentence: "A handler module cannot be loaded, or its default export is no handler",
+    hint: "Export a function, `export default (event, context) => { … }`, or one for whole batches, `export default { batch: (events, context) => { … } }`",
   },
   LISTEN_FAILED: {
     kind: "config",

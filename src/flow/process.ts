@@ -27,7 +27,7 @@ import type { Timer } from "../core/clock.ts";
 import type { Context } from "../core/context.ts";
 import { messageOf } from "../core/errors.ts";
 import type { Journal, RetryRow, UnitOfWork, UnitOutcome } from "../journal/journal.ts";
-import type { Chain, Handler } from "../processor/processor.ts";
+import type { BatchHandler, Chain, Handler } from "../processor/processor.ts";
 import type { Plane } from "../plane/plane.ts";
 import { BatchProcessor, type BatchItem } from "../stream/batch-processor.ts";
 import type { StreamRules } from "./admit.ts";
@@ -50,7 +50,7 @@ export interface ProcessingParts {
   readonly from: readonly string[];
   readonly to?: string;
   readonly chain: Chain;
-  readonly handler?: Handler;
+  readonly handler?: Handler | BatchHandler;
   /** What any stream asks of its events, also those it reads: their format. */
   readonly rulesOf: (stream: string) => StreamRules;
   readonly batch: { readonly max: number; readonly waitMs: number };

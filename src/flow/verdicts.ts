@@ -43,18 +43,29 @@ export class Verdicts implements Gate {
       retried === null ? null : new Map(retried.map((row) => [row.event, row] as const));
   }
 
-  admit({ event }: BatchItem): "run" | "hold" | "stop" {
-    const { rows, context } = this.#parts;
+  peek({ event }: BatchItem): "run" | "hold" | "stop" {
+    const { rows } = this.#parts;
     if (this.#retried !== null) return this.#failedLanes.has(rows.laneOf(event)) ? "hold" : "run";
-    const { replayFor } = event.headers;
-    if (replayFor !== undefined && replayFor !== context.name) return "hold";
+    if (this.#isForAnother(event)) return "hold";
     // Whatever comes of the event there must be a place for it (invariant 10).
     if (!rows.hasRoom()) return "stop";
-    if (!rows.holds(event)) return "run";
-    const now = context.clock.wallMs();
+    return rows.holds(event) ? "hold" : "run";
+  }
+
+  admit(item: BatchItem): "run" | "hold" | "stop" {
+    const { event } = item;
+    const admission = this.peek(item);
+    if (admission !== "hold" || this.#retried !== null || this.#isForAnother(event))
+      return admission;
+    const now = this.#parts.context.clock.wallMs();
     const error = "Waits behind an earlier event of its key";
     this.#wait({ event, attempts: 0, dueAt: now, firstFailedAt: now, error }, 0);
     return "hold";
+  }
+
+  /** A dead letter that goes back to one sink alone (redeliver.ts). */
+  #isForAnother({ headers: { replayFor } }: BatchItem["event"]): boolean {
+    return replayFor !== undefined && replayFor !== this.#parts.context.name;
   }
 
   failed({ event, attempt }: BatchItem, error: HoldfastError): "go-on" | "stop" {

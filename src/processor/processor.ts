@@ -153,3 +153,12 @@ export interface HandlerContext {
  * or an array of payloads.
  */
 export type Handler = (event: Event, context: HandlerContext) => unknown;
+
+/**
+ * The other form of a default export: one call for all events of a batch that the steps let through, in order. What it
+ * returns is emitted with the time and headers of the last of them. When it throws, the batch is run again on halves,
+ * until the event that it fails on stands alone.
+ */
+export interface BatchHandler {
+  readonly batch: (events: readonly Event[], context: HandlerContext) => unknown;
+}

@@ -8,12 +8,13 @@
  * - `settled` says how far it came. What lies behind was not run, or was run without effects, and is to be run
  *   again: when the batch's time was up during an event that was not its first, when the agent stops, when the
  *   gate says stop, when the effects have grown to their bound.
- * - Nobody pays for a neighbour: an event is failed for being slow only when it had the whole time for itself.
+ * - Nobody pays for a neighbour: an event is failed for being slow only when it had the whole time for itself. A batch
+ *   handler that throws is run again on halves, so that the event that it fails on fails alone; one that needs too long
+ *   is given half as many the next time.
  *
  * It cannot interrupt a handler that computes without ever awaiting. A handler that runs on after its time is
  * left alone: its promise is dropped and its context takes no effects any more.
  */
-import { unlessAborted } from "../core/abort.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
@@ -24,6 +25,7 @@ import {
   type StoredEvent,
 } from "../core/event.ts";
 import type {
+  BatchHandler,
   Chain,
   ChainOutcome,
   Event,
@@ -32,6 +34,7 @@ import type {
 } from "../processor/processor.ts";
 import type { StateStore, StateWrite } from "../state/state.ts";
 import { BatchEffects, type EventEffects } from "./effects.ts";
+import { emitTo, HandlerCall, translate } from "./handler-call.ts";
 
 export interface BatchProcessorParts {
   /** The processor's: also the space of its state. */
@@ -39,7 +42,7 @@ export interface BatchProcessorParts {
   readonly log: Log;
   readonly clock: Clock;
   readonly chain: Chain;
-  readonly handler?: Handler;
+  readonly handler?: Handler | BatchHandler;
   /** Takes what the chain gives; left out: only what the handler emits is kept. */
   readonly to?: string;
   readonly timeoutMs: number;
@@ -76,6 +79,8 @@ export interface BatchItem {
 
 /** How the loop takes part while a batch runs. */
 export interface Gate {
+  /** What `admit` would say, without any effect; left out: `admit` has none. */
+  peek?(item: BatchItem): "run" | "hold" | "stop";
   /** Before each event. `hold`: it is settled without being run; `stop`: the batch ends before it. */
   admit(item: BatchItem): "run" | "hold" | "stop";
   /** At each failure. `stop`: the batch ends before this event, which then was not settled. */
@@ -116,41 +121,81 @@ interface Source {
   readonly stored: StoredEvent;
 }
 
+/** As many as a batch may have (processor/options.ts). */
+const groupMaxMost = 10_000;
+
 export class BatchProcessor {
   readonly #parts: BatchProcessorParts;
-  #hasWarned = false;
+  readonly #handler: HandlerCall | null;
+  /** The most events that a batch handler is given at once: fewer after it needed too long for more. */
+  #groupMax: number;
 
   constructor(parts: BatchProcessorParts) {
     this.#parts = parts;
+    const { handler } = parts;
+    this.#handler = handler === undefined ? null : new HandlerCall({ ...parts, handler });
+    this.#groupMax = typeof handler === "object" ? groupMaxMost : 1;
   }
 
   async run(items: readonly BatchItem[], gate: Gate, stop: AbortSignal): Promise<BatchOutcome> {
     const batch = this.#begin();
     const succeeded: number[] = [];
     const failures: { index: number; error: HoldfastError }[] = [];
-    let ranBefore = 0;
+    /** Where the halves end that are still to be run, the nearest last. */
+    const ends: number[] = [];
+    let hasRun = false;
     let settled = 0;
     await this.#withinTime(stop, async (signal) => {
-      for (const item of items) {
-        if (signal.aborted || batch.effects.isFull) break;
-        const admission = gate.admit(item);
+      while (settled < items.length && !signal.aborted && !batch.effects.isFull) {
+        if ((ends.at(-1) ?? items.length) <= settled) ends.pop();
+        const group = this.#group(items.slice(settled, ends.at(-1)), gate);
+        const admission = group.length > 0 ? "run" : gate.admit(items[settled] as BatchItem);
         if (admission === "stop") break;
-        if (admission === "run") {
-          const error = await this.#runOne(item, batch, signal);
-          if (error !== null) {
-            const isInterrupted = signal.aborted && error.code === "HANDLER_TIMEOUT";
-            if (isInterrupted && (stop.aborted || ranBefore > 0)) break;
-            if (gate.failed(item, error) === "stop") break;
-            failures.push({ index: settled, error });
-          } else {
-            succeeded.push(settled);
-          }
-          ranBefore += 1;
+        if (admission === "hold") {
+          settled += 1;
+          continue;
         }
-        settled += 1;
+        const error = await this.#runGroup(group, batch, signal);
+        const isInterrupted = signal.aborted && error?.code === "HANDLER_TIMEOUT";
+        if (isInterrupted && (stop.aborted || hasRun)) break;
+        hasRun = true;
+        if (error === null) {
+          succeeded.push(...group.map((_, index) => settled + index));
+          settled += group.length;
+          this.#groupMax = Math.min(this.#groupMax * 2, this.#groupMost());
+        } else if (group.length > 1 && isInterrupted) {
+          this.#groupMax = Math.ceil(group.length / 2);
+          break;
+        } else if (group.length > 1 && error.kind === "refused") {
+          ends.push(settled + Math.ceil(group.length / 2));
+        } else {
+          // What is not the fault of one of them (the far side is away) is that of none.
+          const isOver = group.some((item, index) => {
+            if (gate.failed(item, error) === "stop") return true;
+            failures.push({ index: settled + index, error });
+            return false;
+          });
+          if (isOver) break;
+          settled += group.length;
+        }
       }
     });
     return { settled, succeeded, failures, ...this.#outcome(batch) };
+  }
+
+  #groupMost(): number {
+    return typeof this.#parts.handler === "object" ? groupMaxMost : 1;
+  }
+
+  /** As many of the first as may be run together; none: the first may not be run. */
+  #group(items: readonly BatchItem[], gate: Gate): readonly BatchItem[] {
+    let count = 0;
+    while (count < Math.min(items.length, this.#groupMax)) {
+      const item = items[count] as BatchItem;
+      if ((gate.peek?.(item) ?? gate.admit(item)) !== "run") break;
+      count += 1;
+    }
+    return items.slice(0, count);
   }
 
   /** `stream` has been silent, at its head, for as long as the chain asks for. */
@@ -191,6 +236,28 @@ export class BatchProcessor {
     }
   }
 
+  #runGroup(
+    items: readonly BatchItem[],
+    batch: Batch,
+    signal: AbortSignal,
+  ): Promise<HoldfastError | null> {
+    const [first] = items;
+    if (first !== undefined && items.length === 1) return this.#runOne(first, batch, signal);
+    return this.#keepAll(batch, signal, async (effects, refused) => {
+      const events: Event[] = [];
+      for (const { event: stored } of items) {
+        const event = this.#decode(stored);
+        const outcome = this.#parts.chain.process(event);
+        refused.push(...outcome.refused);
+        for (const emit of outcome.emits)
+          this.#pass(emit.stream, emit.event, effects, { event, stored });
+        events.push(...outcome.passed.map((each) => each.event));
+      }
+      const attempt = Math.max(...items.map((item) => item.attempt));
+      if (events.length > 0) await this.#handler?.call(events, attempt, effects, signal);
+    });
+  }
+
   #runOne(item: BatchItem, batch: Batch, signal: AbortSignal): Promise<HoldfastError | null> {
     return this.#keepAll(batch, signal, async (effects, refused) => {
       const event = this.#decode(item.event);
@@ -216,7 +283,7 @@ export class BatchProcessor {
       return null;
     } catch (thrown) {
       this.#parts.chain.undo();
-      return this.#translate(thrown, signal);
+      return translate(thrown, signal, this.#parts.timeoutMs);
     } finally {
       effects.isClosed = true;
     }
@@ -238,7 +305,7 @@ export class BatchProcessor {
       try {
         await this.#deliver(event, source, attempt, effects, signal);
       } catch (thrown) {
-        const error = this.#translate(thrown, signal);
+        const error = translate(thrown, signal, this.#parts.timeoutMs);
         if (mark === null || error.kind !== "refused" || signal.aborted) throw thrown;
         effects.rewind(mark);
         refused.push({ event, error });
@@ -253,8 +320,8 @@ export class BatchProcessor {
     effects: EventEffects<Emit>,
     signal: AbortSignal,
   ): Promise<void> {
-    const { handler, to } = this.#parts;
-    if (handler !== undefined) await this.#handle(handler, event, attempt, effects, signal);
+    const { to } = this.#parts;
+    if (this.#handler !== null) await this.#handler.call([event], attempt, effects, signal);
     else if (to !== undefined) this.#pass(to, event, effects, source);
   }
 
@@ -280,85 +347,8 @@ export class BatchProcessor {
     const original = isSame ? source.stored.payload : undefined;
     emitTo(effects, to, derive(to, event.payload, event, {}, original));
   }
-
-  async #handle(
-    handler: Handler,
-    event: Event,
-    attempt: number,
-    effects: EventEffects<Emit>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const result = handler(event, this.#contextOf(event, attempt, effects, signal));
-    const output = isThenable(result) ? await unlessAborted(result, signal) : result;
-    const { to, derive } = this.#parts;
-    if (to === undefined || output === undefined || output === null) return;
-    for (const payload of Array.isArray(output) ? (output as unknown[]) : [output]) {
-      emitTo(effects, to, derive(to, payload, event, {}));
-    }
-  }
-
-  #contextOf(
-    event: Event,
-    attempt: number,
-    effects: EventEffects<Emit>,
-    signal: AbortSignal,
-  ): HandlerContext {
-    const { derive, log } = this.#parts;
-    /** A handler that ran past its end is no reason to crash: it is told once, in the log. */
-    const ifOpen = (act: () => void): void => {
-      if (!effects.isClosed) act();
-      else if (!this.#hasWarned) {
-        this.#hasWarned = true;
-        log.warn(
-          "A handler used its context after it had ended: that has no effect; await what it starts",
-          {
-            stream: event.stream,
-            seq: event.seq,
-          },
-        );
-      }
-    };
-    return {
-      state: {
-        get: (key) => effects.get(key),
-        put: (key, value) => ifOpen(() => effects.put(key, value)),
-        delete: (key) => ifOpen(() => effects.delete(key)),
-      },
-      emit: (stream, payload, options = {}) =>
-        ifOpen(() => emitTo(effects, stream, derive(stream, payload, event, options))),
-      log,
-      attempt,
-      signal,
-    };
-  }
-
-  #translate(thrown: unknown, signal: AbortSignal): HoldfastError {
-    if (signal.aborted && (thrown === signal.reason || isAbort(thrown))) {
-      const why = `The batch did not end within ${this.#parts.timeoutMs} ms`;
-      return new HoldfastError("HANDLER_TIMEOUT", why, { cause: thrown });
-    }
-    if (thrown instanceof HoldfastError) return thrown;
-    return new HoldfastError("HANDLER_FAILED", messageOf(thrown), { cause: thrown });
-  }
-}
-
-function emitTo(effects: EventEffects<Emit>, stream: string, event: NewEvent): void {
-  effects.emitted({ stream, event }, event.payload.length);
 }
 
 function writesOf(effects: BatchEffects<Emit>, space: string): StateWrite[] {
   return effects.writes().map(({ key, value }) => ({ space, key, value }));
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return (
-    typeof value === "object" &&
-    value !== null &&
-    "then" in value &&
-    typeof value.then === "function"
-  );
-}
-
-function isAbort(thrown: unknown): boolean {
-  return thrown instanceof Error && thrown.name === "AbortError";
 }

@@ -126,7 +126,7 @@ test("run() drops all effects of an event that fails, its state too, and keeps i
   const [failure] = outcome.failures;
   assert.equal(failure?.index, 1);
   assert.equal(failure.error.code, "HANDLER_FAILED");
-  assert.equal(failure.error.message, "Two lines");
+  assert.match(failure.error.message, /^Two lines \(at batch-processor\.test\.ts:\d+:\d+\)$/);
 });
 
 test("run() asks the store once for a key, and sees what was deleted before", async () => {

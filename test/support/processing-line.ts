@@ -4,7 +4,7 @@ import type { NewEvent, PayloadFormat } from "../../src/core/event.ts";
 import type { StreamRules } from "../../src/flow/admit.ts";
 import { createChain } from "../../src/processor/chain.ts";
 import type { StepSettings } from "../../src/processor/kinds.ts";
-import type { Handler } from "../../src/processor/processor.ts";
+import type { BatchHandler, Handler } from "../../src/processor/processor.ts";
 import { createProcessing, type Processing, type ProcessingParts } from "../../src/flow/process.ts";
 import { createProjection, type Projection } from "../../src/flow/project.ts";
 import { MemoryPlane } from "../../src/plane/memory.ts";
@@ -62,11 +62,14 @@ export class ProcessingLine {
     this.plane = new MemoryPlane({ clock, ...(eventsMax !== undefined && { eventsMax }) });
     const streams = given.from ?? ["in"];
     const { context, plane } = this;
-    const handler: Handler | undefined =
-      given.handler &&
-      // What belongs to a process that died does nothing any more.
-      ((event, handed) =>
-        journal.isDead ? new Promise(() => undefined) : given.handler?.(event, handed));
+    const { handler: own } = given;
+    // What belongs to a process that died does nothing any more.
+    const alive = <T>(act: () => T): T | Promise<never> =>
+      journal.isDead ? new Promise<never>(() => undefined) : act();
+    const handler: Handler | BatchHandler | undefined =
+      typeof own === "object"
+        ? { batch: (events, handed) => alive(() => own.batch(events, handed)) }
+        : own && ((event, handed) => alive(() => own(event, handed)));
     this.#projection = createProjection({
       context: recordingContext("plane", clock),
       journal,
