@@ -11,16 +11,15 @@ import { dirname, resolve } from "node:path";
 import type { Config } from "./config/config.ts";
 import { stateFolder } from "./config/built-in.ts";
 import { unlessAborted } from "./core/abort.ts";
-import { HoldfastError, messageOf } from "./core/errors.ts";
+import type { HoldfastError } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
 import { createDelivery } from "./flow/deliver.ts";
 import { createIntake } from "./flow/ingest.ts";
 import type { StreamRules } from "./flow/admit.ts";
-import { createProcessing } from "./flow/process.ts";
 import { createProjection } from "./flow/project.ts";
+import { startProcessors, type RunningProcessor } from "./agent-processors.ts";
 import { createRedelivery } from "./flow/redeliver.ts";
-import { rewind } from "./flow/rewind.ts";
-import { createAdmin, type AdminParts } from "./host/admin.ts";
+import { createAdmin } from "./host/admin.ts";
 import { boardSerial, defaultDeviceId } from "./host/board.ts";
 import { readCardLife } from "./host/card.ts";
 import { sharedHealth } from "./host/health.ts";
@@ -33,8 +32,6 @@ import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
 import type { GroupDeclaration, Journal, JournalUpkeep } from "./journal/journal.ts";
 import type { StreamQuota } from "./journal/protocol.ts";
-import { loadHandler } from "./processor/handler.ts";
-import { createChain } from "./processor/chain.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
 import type { Source } from "./source/source.ts";
@@ -77,8 +74,6 @@ interface Opened {
   /** Those that run, for the admin API. */
   readonly processors: Map<string, RunningProcessor>;
 }
-
-type RunningProcessor = AdminParts["processors"] extends ReadonlyMap<string, infer P> ? P : never;
 
 /** @throws HoldfastError as its parts say; the reason of `setup.signal` where that ended the start */
 export async function openAgent(config: Config, setup: AgentSetup): Promise<Agent> {
@@ -133,10 +128,20 @@ async function assemble(
     streamsOf(config).map((stream): [string, PayloadFormat] => [stream, rules(stream).format]),
   );
   const processors = new Map<string, RunningProcessor>();
-  const opened: Opened = { config, surroundings, journal, wear, stack, path, rules, formats, processors };
+  const opened: Opened = {
+    config,
+    surroundings,
+    journal,
+    wear,
+    stack,
+    path,
+    rules,
+    formats,
+    processors,
+  };
   const admin = await openAdmin(opened, journal, setup.version);
   startSinks(opened);
-  await startProcessors(opened, setup);
+  await startProcessing(opened, setup);
   await openSources(opened);
   stack.defer(() => {
     ready = false;
@@ -154,6 +159,12 @@ async function assemble(
 
 function defaultJournal(): string {
   return `${stateFolder()}/journal.db`;
+}
+
+async function startProcessing(opened: Opened, { configFile, onFatal }: AgentSetup): Promise<void> {
+  const baseDir = configFile === undefined ? "." : dirname(resolve(configFile));
+  const plane = await openPlane(opened);
+  await startProcessors({ ...opened, plane, baseDir, onFatal, graceMs });
 }
 
 async function openAdmin(
@@ -341,60 +352,6 @@ async function openPlane({
   stack.defer(() => projection.stop());
   projection.start();
   return plane;
-}
-
-async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void> {
-  const { config, surroundings, journal, stack, rules } = opened;
-  const processors = Object.entries(config.processors);
-  const plane = await openPlane(opened);
-  const baseDir = setup.configFile === undefined ? "." : dirname(resolve(setup.configFile));
-  for (const [name, options] of processors) {
-    const { retry, onFailure } = options;
-    const context = surroundings.context("processor", name);
-    const { clock, log } = context;
-    const chain = createChain(options.steps, { name, clock, log, baseDir });
-    stack.defer(() => chain.close());
-    await chain.open();
-    const processing = createProcessing({
-      context,
-      journal,
-      plane,
-      from: listOf(options.from),
-      ...(options.to !== undefined && { to: options.to }),
-      chain,
-      ...(options.handler !== undefined && {
-        handler: await loadHandler(options.handler, baseDir),
-      }),
-      rulesOf: rules,
-      batch: { max: options.batch.max, waitMs: options.batch.wait },
-      timeoutMs: options.timeout,
-      order: options.order,
-      policy: {
-        attempts: retry.attempts,
-        baseMs: retry.backoff,
-        maxMs: retry.maxBackoff,
-        onFailure,
-      },
-      onFatal: (error) => setup.onFatal(asFatal(error)),
-    });
-    stack.defer(() => processing.stop(graceMs));
-    processing.start();
-    const spaces = [name, ...chain.spaces];
-    opened.processors.set(name, {
-      from: listOf(options.from),
-      spaces,
-      exclusively: (act) => processing.exclusively(act),
-      rewind: (order) =>
-        processing.exclusively(() => rewind({ journal, group: name, spaces }, order)),
-    });
-  }
-}
-
-function asFatal(error: unknown): HoldfastError {
-  if (error instanceof HoldfastError) return error;
-  return new HoldfastError("JOURNAL_UNAVAILABLE", `A processor cannot go on: ${messageOf(error)}`, {
-    cause: error,
-  });
 }
 
 /** Opened last, closed first, all at once: the grace counts for all of them together. */
