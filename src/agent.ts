@@ -11,15 +11,16 @@ import { dirname, resolve } from "node:path";
 import type { Config } from "./config/config.ts";
 import { stateFolder } from "./config/built-in.ts";
 import { unlessAborted } from "./core/abort.ts";
-import { HoldfastError, messageOf } from "./core/errors.ts";
+import type { HoldfastError } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
 import { createDelivery, type Delivery } from "./flow/deliver.ts";
 import { createIntake } from "./flow/ingest.ts";
 import { LinkMonitor } from "./flow/link-monitor.ts";
 import { PausedGroups } from "./flow/paused-groups.ts";
 import type { StreamRules } from "./flow/admit.ts";
-import { createProcessing } from "./flow/process.ts";
 import { createProjection } from "./flow/project.ts";
+import { startProcessors, type RunningProcessor } from "./agent-processors.ts";
+import { createRedelivery } from "./flow/redeliver.ts";
 import { createAdmin } from "./host/admin.ts";
 import { boardSerial, defaultDeviceId } from "./host/board.ts";
 import { readCardLife } from "./host/card.ts";
@@ -39,8 +40,6 @@ import type {
   JournalUpkeep,
 } from "./journal/journal.ts";
 import type { StreamQuota } from "./journal/protocol.ts";
-import { loadHandler } from "./processor/handler.ts";
-import { createStep } from "./processor/kinds.ts";
 import { paceOf } from "./sink/delivery-options.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
@@ -81,8 +80,9 @@ interface Opened {
   readonly path: string;
   readonly rules: (stream: string) => StreamRules;
   readonly formats: ReadonlyMap<string, PayloadFormat>;
-  /** Filled as they start: the admin API is there before. */
+  /** Those that run, for the admin API, which is there before: filled as they start. */
   readonly sinks: Map<string, Delivery>;
+  readonly processors: Map<string, RunningProcessor>;
   readonly paused: PausedGroups;
 }
 
@@ -136,13 +136,22 @@ async function assemble(
   });
   const rules = rulesOf(config);
   const formats = new Map(streamsOf(config).map((stream) => [stream, rules(stream).format]));
-  const sinks = new Map<string, Delivery>();
-  const paused = new PausedGroups(journal, log);
-  const kept = { journal, wear, stack, path, rules, formats, sinks, paused };
-  const opened: Opened = { config, surroundings, ...kept };
+  const opened: Opened = {
+    config,
+    surroundings,
+    journal,
+    wear,
+    stack,
+    path,
+    rules,
+    formats,
+    sinks: new Map(),
+    processors: new Map(),
+    paused: new PausedGroups(journal, log),
+  };
   const admin = await openAdmin(opened, setup);
   startSinks(opened);
-  await startProcessors(opened, setup);
+  await startProcessing(opened, setup);
   await openSources(opened);
   stack.defer(() => {
     ready = false;
@@ -162,13 +171,21 @@ function defaultJournal(): string {
   return `${stateFolder()}/journal.db`;
 }
 
+async function startProcessing(opened: Opened, { configFile, onFatal }: AgentSetup): Promise<void> {
+  const baseDir = configFile === undefined ? "." : dirname(resolve(configFile));
+  const plane = await openPlane(opened);
+  await startProcessors({ ...opened, plane, baseDir, onFatal, graceMs });
+}
+
 async function openAdmin(opened: Opened, { version }: AgentSetup): Promise<HttpServer> {
-  const { config, surroundings, stack } = opened;
+  const { config, surroundings, stack, journal, rules, processors } = opened;
+  const { clock, health } = surroundings;
   const { listen, token } = config.admin;
   const admin = createAdmin({
     ...opened,
     context: surroundings.context("agent", "admin"),
-    health: surroundings.health,
+    health,
+    redelivery: createRedelivery({ journal, clock, rulesOf: rules, processors }),
     listen,
     version,
     ...(token !== undefined && { token }),
@@ -347,48 +364,6 @@ async function openPlane({
   stack.defer(() => projection.stop());
   projection.start();
   return plane;
-}
-
-async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void> {
-  const { config, surroundings, journal, stack, rules, paused } = opened;
-  const processors = Object.entries(config.processors);
-  const plane = await openPlane(opened);
-  const baseDir = setup.configFile === undefined ? "." : dirname(resolve(setup.configFile));
-  for (const [name, options] of processors) {
-    const { retry, onFailure } = options;
-    const processing = createProcessing({
-      context: surroundings.context("processor", name),
-      journal,
-      plane,
-      from: listOf(options.from),
-      ...(options.to !== undefined && { to: options.to }),
-      steps: options.steps.map(createStep),
-      ...(options.handler !== undefined && {
-        handler: await loadHandler(options.handler, baseDir),
-      }),
-      rulesOf: rules,
-      batch: { max: options.batch.max, waitMs: options.batch.wait },
-      timeoutMs: options.timeout,
-      order: options.order,
-      policy: {
-        attempts: retry.attempts,
-        baseMs: retry.backoff,
-        maxMs: retry.maxBackoff,
-        onFailure,
-      },
-      onFatal: (error) => setup.onFatal(asFatal(error)),
-    });
-    stack.defer(() => processing.stop(graceMs));
-    paused.add(name, processing);
-    processing.start();
-  }
-}
-
-function asFatal(error: unknown): HoldfastError {
-  if (error instanceof HoldfastError) return error;
-  return new HoldfastError("JOURNAL_UNAVAILABLE", `A processor cannot go on: ${messageOf(error)}`, {
-    cause: error,
-  });
 }
 
 /** Opened last, closed first, all at once: the grace counts for all of them together. */

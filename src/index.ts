@@ -1,5 +1,10 @@
 /** The library: what a handler module or a worker of one's own imports. */
-import type { Event, Handler, HandlerContext } from "./processor/processor.ts";
+import type {
+  BatchHandler as BatchModule,
+  Event,
+  Handler,
+  HandlerContext,
+} from "./processor/processor.ts";
 
 export type { Event, Handler, HandlerContext };
 export type { Log, LogFields } from "./core/context.ts";
@@ -25,11 +30,15 @@ export type {
 } from "./stream/worker-handler.ts";
 
 /**
- * Types a handler module's default export; it gives the function back as it is. `P` is the payload's type, which
- * the stream's schema has checked.
+ * Types a handler module's default export, for one event or for a batch; it gives back what it is given. `P` is the
+ * payload's type, which the stream's schema has checked.
  */
 export function defineHandler<P = unknown>(
   handler: (event: Event<P>, context: HandlerContext) => unknown,
-): Handler {
-  return handler as Handler;
+): Handler;
+export function defineHandler<P = unknown>(handler: {
+  readonly batch: (events: readonly Event<P>[], context: HandlerContext) => unknown;
+}): BatchModule;
+export function defineHandler(handler: unknown): unknown {
+  return handler;
 }

@@ -11,7 +11,7 @@ const tests = globSync("test/**/*.ts").sort();
 const text = new Map([...sources, ...tests].map((file) => [file, readFileSync(file, "utf8")]));
 const read = (file: string): string => text.get(file) ?? readFileSync(file, "utf8");
 const imports = (file: string): string[] =>
-  [...read(file).matchAll(/(?:\bfrom\s+|\bimport\s*\(?\s*)"([^"]+)"/g)].map(
+  [...read(file).matchAll(/(?:\bfrom\s+|(?<!-)\bimport\s*\(?\s*)"([^"]+)"/g)].map(
     (match) => match[1] ?? "",
   );
 
@@ -52,6 +52,7 @@ const mayImport: Record<string, readonly string[]> = {
     "config",
     "host",
     "agent.ts",
+    "rehearsal.ts",
     "journal/journal.ts",
     "journal/compact-file.ts",
     "journal/inspection.ts",
@@ -68,13 +69,14 @@ const doors: Record<string, readonly string[]> = {
   "mqtt-packet": ["src/source/mqtt-connection.ts"],
   mqtt: ["src/sink/mqtt.ts"],
   aedes: ["src/source/broker.ts"],
-  yaml: ["src/config/draft.ts"],
+  yaml: ["src/config/draft.ts", "src/config/cases.ts"],
   pino: ["src/host/log.ts"],
   "pino-pretty": ["src/host/log.ts"],
   "prom-client": ["src/host/metrics.ts"],
-  "@marcbachmann/cel-js": ["src/processor/filter.ts"],
+  "@marcbachmann/cel-js": ["src/processor/cel.ts"],
   superstruct: [
     "src/core/field.ts",
+    "src/core/field-by-key.ts",
     "src/core/field-structs.ts",
     "src/stream/schema.ts",
     "src/stream/event-schema.ts",

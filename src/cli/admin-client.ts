@@ -26,7 +26,7 @@ export interface AdminClient {
   /** The health, which is an answer too when it is 503, and the agent's own time (its Date header), ms. */
   health(): Promise<{ health: HealthSnapshot; nowMs: number }>;
   delete(path: string): Promise<unknown>;
-  post(path: string): Promise<unknown>;
+  post(path: string, body?: string): Promise<unknown>;
   /** The answer line by line, without the empty ones, for as long as it lasts. */
   lines(path: string): AsyncIterable<string>;
 }
@@ -41,8 +41,8 @@ export async function connectAdmin(flags: AdminFlags): Promise<AdminClient> {
   const url = flags.url ?? fromFile.url ?? environment("HOLDFAST_ADMIN_URL") ?? standardUrl;
   const token = flags.token ?? environment("HOLDFAST_ADMIN_TOKEN") ?? fromFile.token?.();
   const ask = createAsk(url, token);
-  const askJson = async (method: string, path: string): Promise<unknown> => {
-    const response = await ask(method, path);
+  const askJson = async (method: string, path: string, sent?: string): Promise<unknown> => {
+    const response = await ask(method, path, sent);
     const body = await textOf(response, url);
     const status = response.statusCode ?? 0;
     if (status !== 200 && status !== 202) throw refusal(status, body);
@@ -59,7 +59,7 @@ export async function connectAdmin(flags: AdminFlags): Promise<AdminClient> {
       return { health, nowMs: Date.parse(response.headers.date ?? "") };
     },
     delete: (path) => askJson("DELETE", path),
-    post: (path) => askJson("POST", path),
+    post: (path, sent) => askJson("POST", path, sent),
     async *lines(path) {
       const response = await ask("GET", path);
       if (response.statusCode !== 200) {
@@ -94,7 +94,7 @@ export function urlOf(address: string): string {
 function createAsk(
   url: string,
   token: string | undefined,
-): (method: string, path: string) => Promise<IncomingMessage> {
+): (method: string, path: string, body?: string) => Promise<IncomingMessage> {
   const isSocket = url.startsWith("unix:");
   if (!isSocket && !/^https?:\/\//.test(url)) {
     throw new HoldfastError(
@@ -102,7 +102,7 @@ function createAsk(
       `Cannot reach ${url}: use http://HOST:PORT or unix:/PATH`,
     );
   }
-  return (method, path) =>
+  return (method, path, body) =>
     new Promise((resolve, reject) => {
       const options: RequestOptions = {
         method,
@@ -116,7 +116,7 @@ function createAsk(
         : send(new URL(path, url), options, resolve);
       request.once("timeout", () => request.destroy(new Error("no answer")));
       request.once("error", (error) => reject(unreachable(url, error)));
-      request.end();
+      request.end(body);
     });
 }
 

@@ -10,6 +10,7 @@ import type { Command, Io } from "./command.ts";
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   run: async () => (await import("./run.ts")).runCommand,
   check: async () => (await import("./check.ts")).checkCommand,
+  test: async () => (await import("./test.ts")).testCommand,
   init: async () => (await import("./init.ts")).initCommand,
   status: async () => (await import("./status.ts")).statusCommand,
   streams: async () => (await import("./streams.ts")).streamsCommand,
@@ -19,7 +20,12 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   resume: async () => (await import("./pause.ts")).resumeCommand,
   sync: async () => (await import("./sync.ts")).syncCommand,
   "dlq-inspect": async () => (await import("./dlq-inspect.ts")).dlqInspectCommand,
+  "dlq-replay": async () => (await import("./dlq-replay.ts")).dlqReplayCommand,
+  "dlq-export": async () => (await import("./dlq-export.ts")).dlqExportCommand,
+  "dlq-import": async () => (await import("./dlq-import.ts")).dlqImportCommand,
   "dlq-purge": async () => (await import("./dlq-purge.ts")).dlqPurgeCommand,
+  replay: async () => (await import("./replay.ts")).replayCommand,
+  state: async () => (await import("./state.ts")).stateCommand,
   journal: async () => (await import("./journal.ts")).journalCommand,
 };
 

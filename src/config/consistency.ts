@@ -119,6 +119,7 @@ function checkOrigins(value: unknown): Finding[] {
     gapsStream,
     ...entriesOf(value, "streams").map(([name]) => name),
     ...targetsOf(value).map(([, stream]) => stream),
+    ...lateStreamsOf(value),
   ]);
   const findings: Finding[] = [];
   for (const room of ["processors", "sinks"] as const) {
@@ -210,6 +211,17 @@ function targetsOf(value: unknown): (readonly [Path, string])[] {
   return all.flatMap(([room, name, key, entry]) => {
     const stream = valueAt(entry, [key]);
     return typeof stream === "string" ? [[[room, name, key], stream] as const] : [];
+  });
+}
+
+/** Where windows put what comes too late for them. */
+function lateStreamsOf(value: unknown): string[] {
+  return entriesOf(value, "processors").flatMap(([name, entry]) => {
+    const steps = valueAt(entry, ["steps"]);
+    const hasWindow =
+      Array.isArray(steps) && steps.some((step) => valueAt(step, ["window"]) !== undefined);
+    if (!hasWindow) return [];
+    return originsOf("processors", name, entry).map(([, stream]) => `${stream}-late`);
   });
 }
 

@@ -38,8 +38,8 @@ export const errorTable = {
   },
   HANDLER_INVALID: {
     kind: "config",
-    sentence: "A handler module cannot be loaded, or its default export is not a function",
-    hint: "Export one function: `export default (event, context) => { … }`",
+    sentence: "A handler module cannot be loaded, or its default export is no handler",
+    hint: "Export a function, `export default (event, context) => { … }`, or one for whole batches, `export default { batch: (events, context) => { … } }`",
   },
   LISTEN_FAILED: {
     kind: "config",
@@ -116,6 +116,21 @@ export const errorTable = {
     kind: "refused",
     sentence: "A handler did not end within its `timeout`",
     hint: "Look for a call without a time-out of its own, or raise `timeout`",
+  },
+  DLQ_HOMELESS: {
+    kind: "refused",
+    sentence: "A dead letter cannot go back to where it failed: that is not there any more",
+    hint: "Bring the processor back, or export the letter and send it as a new event",
+  },
+  REPLAY_REFUSED: {
+    kind: "refused",
+    sentence: "A replay cannot be done as it was asked for; nothing has changed",
+    hint: "The message says why; `holdfast groups` shows where the group stands",
+  },
+  PROCESSOR_STOPPED: {
+    kind: "transient",
+    sentence: "A processor has stopped and takes no orders",
+    hint: "`holdfast status` says why; what it was asked for can be asked again when it runs",
   },
   SINK_UNREACHABLE: {
     kind: "transient",

@@ -15,6 +15,7 @@ import {
   record,
   refine,
   type as looseObject,
+  unknown,
   type Struct,
 } from "superstruct";
 import { quantity, secretStruct } from "./field-structs.ts";
@@ -135,6 +136,11 @@ export function integer(words: Words & { min?: number; max?: number }): Field<nu
 
 export function number(words: Words): Field<number> {
   return make(check<number>("number", Number.isFinite), words, "a number", { type: "number" });
+}
+
+/** Anything that YAML can say; it may be left out. */
+export function anything(words: Words): Field<unknown> {
+  return optional(make(unknown(), words, "any value", {}));
 }
 
 export function boolean(words: Words): Field<boolean> {
@@ -341,21 +347,6 @@ export function byType<M extends Readonly<Record<string, AnyField>>>(
       schema: { oneOf: names.map((name) => schemaOf(withType[name] as AnyField)) },
     },
   };
-}
-
-type OneKey<M extends Fields> = { [K in keyof M]: { readonly [P in K]: Infer<M[P]> } }[keyof M];
-
-/** A map with exactly one of several keys: `{ filter: … }`. */
-export function byKey<M extends Fields>(kinds: M, words: Words): Field<OneKey<M>> {
-  const allowed = `a map with one of the keys ${Object.keys(kinds).join(", ")}`;
-  const choices = Object.entries(kinds).map(([name, kind]) => [name, optional(kind)]);
-  const { struct, about } = group(Object.fromEntries(choices) as Fields, words);
-  const one = refine(struct, "problem", (value) => {
-    return Object.keys(value).length === 1 || `Expected ${allowed}`;
-  });
-  const schema = { ...about.schema, type: "object", minProperties: 1, maxProperties: 1 };
-  const chosen = one as unknown as AnyStruct<OneKey<M>>;
-  return { struct: chosen, about: { ...about, allowed, schema, required: true } };
 }
 
 /** Either of two ways to write one thing, told apart by `isFirst`. */

@@ -33,6 +33,16 @@ export const metricTable = {
     help: "Time that a processor took for one batch, without its commit",
     labels: ["stream", "group"],
   },
+  holdfast_step_events_total: {
+    kind: "counter",
+    help: "Events behind a step's watermark (late), and rows of its state that went before their time (evicted)",
+    labels: ["processor", "step", "what"],
+  },
+  holdfast_step_rows: {
+    kind: "gauge",
+    help: "Rows that a step remembers: keys, or open windows",
+    labels: ["processor", "step"],
+  },
   holdfast_journal_events: { kind: "gauge", help: "Events kept in the journal", labels: [] },
   holdfast_journal_bytes: { kind: "gauge", help: "Bytes in use in the journal's file", labels: [] },
   holdfast_journal_commits_total: { kind: "counter", help: "Commits, each one fsync", labels: [] },

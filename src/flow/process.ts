@@ -5,12 +5,15 @@
  *                                     ├──► run ──► one unit ─┤
  *   retry rows that are due ──────────┘                      └─► refused ──► attach anew
  *
- * States: attaching (cursors and retry rows are read from the journal, readers begin behind the cursors) · running
- * (one batch or one set of retries at a time, so that no two overlap; the next batch is read meanwhile) · waiting
- * (for a batch, a retry that falls due, or the end) · standing still (too many rows wait: retries only) · stopped.
+ * States: waiting for the clock (steps that go by time, and it was not set yet: invariant 9) · attaching (cursors,
+ * retry rows and what the steps remember are read from the journal, readers begin behind the cursors) · running (one
+ * batch or one set of retries at a time, so that no two overlap; the next batch is read meanwhile) · waiting (for a
+ * batch, a retry that falls due, a stream that has been silent long enough, or the end) · standing still (too many rows
+ * wait: retries only) · stopped.
  *
  * The unit names the cursors it starts from. If they have moved (a replay, a failover) the journal refuses it,
- * nothing of it happened, and the loop attaches anew where the cursors are now.
+ * nothing of it happened, and the loop attaches anew where the cursors are now. What a silence brings (windows that
+ * close) is a unit as well, which moves no cursor. `exclusively` lets others move cursors between two units.
  *
  * What a crash leaves: before the commit nothing, the batch is read and run again from the cursor; after it
  * everything: the plane is attached to the cursor again, whatever it had handed out or been acknowledged.
@@ -19,20 +22,23 @@
  * Bounds: a batch (`batch.max` events, about 1 MiB) is run and another is ready (stream-reader.ts); rows
  * (retry-rows.ts); effects (stream/effects.ts). A commit that the disk refuses stops the loop (patience.ts).
  */
-import { unlessAborted } from "../core/abort.ts";
 import type { Timer } from "../core/clock.ts";
 import type { Context } from "../core/context.ts";
 import { messageOf } from "../core/errors.ts";
 import type { Journal, RetryRow, UnitOfWork, UnitOutcome } from "../journal/journal.ts";
-import type { Handler, Step } from "../processor/processor.ts";
+import type { BatchHandler, Chain, Handler } from "../processor/processor.ts";
 import type { Plane } from "../plane/plane.ts";
 import { BatchProcessor, type BatchItem } from "../stream/batch-processor.ts";
 import type { StreamRules } from "./admit.ts";
 import type { Policy } from "./decide.ts";
+import { loadChain } from "./chain-state.ts";
 import { createDerive } from "./derive.ts";
+import { Errands } from "./errands.ts";
 import { Patience } from "./patience.ts";
 import { ProcessingHealth } from "./processing-health.ts";
 import { RetryRows } from "./retry-rows.ts";
+import { Silence } from "./silence.ts";
+import { ReaderSet } from "./reader-set.ts";
 import { StreamReader, type ReadyBatch } from "./stream-reader.ts";
 import { Verdicts } from "./verdicts.ts";
 
@@ -43,8 +49,8 @@ export interface ProcessingParts {
   readonly plane: Plane;
   readonly from: readonly string[];
   readonly to?: string;
-  readonly steps: readonly Step[];
-  readonly handler?: Handler;
+  readonly chain: Chain;
+  readonly handler?: Handler | BatchHandler;
   /** What any stream asks of its events, also those it reads: their format. */
   readonly rulesOf: (stream: string) => StreamRules;
   readonly batch: { readonly max: number; readonly waitMs: number };
@@ -55,8 +61,16 @@ export interface ProcessingParts {
   readonly onFatal: (error: unknown) => void;
 }
 
+/** Whether the clock was set by now is looked at this often, ms. */
+const clockLookMs = 1_000;
+
 export interface Processing {
   start(): void;
+  /**
+   * Runs `act` between two units of work; the loop then goes on from where the journal says.
+   * @throws what `act` does; HoldfastError PROCESSOR_STOPPED when the processor has
+   */
+  exclusively<T>(act: () => Promise<T>): Promise<T>;
   /**
    * Ends within about `graceMs`: half of it for a handler that is running, the rest for its commit. What is not
    * committed by then is left to the cursor. May be called twice.
@@ -78,13 +92,14 @@ class Loop implements Processing {
   readonly #processor: BatchProcessor;
   readonly #health: ProcessingHealth;
   readonly #patience: Patience;
-  #readers: StreamReader[] = [];
-  /** What a batch had left when it ended early, by stream. */
-  readonly #rest = new Map<string, ReadyBatch>();
+  readonly #readers = new ReaderSet();
   /** Where the cursors stand, as far as this loop knows. */
   readonly #committed = new Map<string, number>();
   readonly #handlers = new AbortController();
   readonly #end = new AbortController();
+  readonly #silence: Silence;
+  readonly #errands = new Errands();
+  #isAttached = false;
   #isStopping = false;
   #isPaused = false;
   #lastWasRetry = false;
@@ -93,10 +108,18 @@ class Loop implements Processing {
 
   constructor(parts: ProcessingParts) {
     this.#parts = parts;
-    const { context, journal, from, policy, rulesOf } = parts;
+    const { context, journal, from, policy, rulesOf, chain } = parts;
     const { name, log, clock } = context;
     this.#rows = new RetryRows(parts.order === "key");
-    this.#health = new ProcessingHealth({ context, journal, from, policy, rows: this.#rows });
+    this.#silence = new Silence(context, chain, policy);
+    this.#health = new ProcessingHealth({
+      context,
+      journal,
+      from,
+      policy,
+      rows: this.#rows,
+      chain,
+    });
     this.#patience = new Patience(context, this.#end.signal, (message) => {
       this.#health.journalTrouble = message;
       this.#health.report();
@@ -105,7 +128,7 @@ class Loop implements Processing {
       name,
       log,
       clock,
-      steps: parts.steps,
+      chain,
       ...(parts.handler !== undefined && { handler: parts.handler }),
       ...(parts.to !== undefined && { to: parts.to }),
       timeoutMs: parts.timeoutMs,
@@ -120,6 +143,13 @@ class Loop implements Processing {
     this.#loop = this.#run().catch((thrown: unknown) => this.#fail(thrown));
   }
 
+  exclusively<T>(act: () => Promise<T>): Promise<T> {
+    const done = this.#errands.add(act);
+    if (this.#isStopping) this.#errands.refuse();
+    this.#wake?.();
+    return done;
+  }
+
   async stop(graceMs: number): Promise<void> {
     this.#isStopping = true;
     this.#wake?.();
@@ -128,7 +158,8 @@ class Loop implements Processing {
     const handlers = clock.after(graceMs / 2, () => this.#handlers.abort());
     const end = clock.after(graceMs, () => this.#end.abort());
     await this.#loop;
-    await this.#stopReaders();
+    this.#errands.refuse();
+    await this.#readers.stop(this.#end.signal);
     handlers.cancel();
     end.cancel();
   }
@@ -152,24 +183,25 @@ class Loop implements Processing {
   }
 
   async #run(): Promise<void> {
-    await this.#attach();
     while (!this.#isStopping) {
-      const turn = this.#isPaused ? null : this.#next();
+      const turn = this.#next();
       if (turn === null) await this.#wait();
       else await turn();
     }
   }
 
-  /** From where the journal says: cursors, retry rows, and readers behind the cursors. */
+  /** From where the journal says: cursors, retry rows, what steps remember, and readers behind the cursors. */
   async #attach(): Promise<void> {
-    const { context, journal, plane, from, batch, policy } = this.#parts;
-    await this.#stopReaders();
-    this.#rest.clear();
+    const { context, journal, plane, from, batch, policy, chain } = this.#parts;
+    this.#isAttached = false;
+    await this.#readers.stop(this.#end.signal);
     const rows = await this.#patience.answer(() => journal.readRetries(context.name));
-    if (rows === null) return;
+    if (rows === null || !(await loadChain(chain, journal, this.#patience))) return;
+    this.#isAttached = true;
     this.#rows.load(rows, context.clock.wallMs(), context.clock.monotonicMs(), policy.maxMs);
-    this.#readers = from.map((stream) => {
+    const readers = from.map((stream) => {
       this.#committed.set(stream, journal.cursor(context.name, stream).seq);
+      this.#silence.heard(stream);
       return new StreamReader({
         context,
         journal,
@@ -181,45 +213,42 @@ class Loop implements Processing {
         onReady: () => this.#wake?.(),
       });
     });
-    for (const reader of this.#readers) {
-      reader.start().catch((thrown: unknown) => this.#fail(thrown));
-    }
+    this.#readers.start(readers, (thrown) => this.#fail(thrown));
     this.#health.report();
-  }
-
-  async #stopReaders(): Promise<void> {
-    const stopped = Promise.all(this.#readers.map((reader) => reader.stop()));
-    this.#readers = [];
-    // A disk that hangs must not hold the end up; a reader that was stopped has no effects any more.
-    await unlessAborted(stopped, this.#end.signal).catch(() => undefined);
   }
 
   /** What to do now; null: nothing. Batches and retries take turns, so that neither starves the other. */
   #next(): (() => Promise<void>) | null {
+    if (this.#errands.waits) {
+      this.#isAttached = false;
+      return () => this.#errands.run();
+    }
+    if (this.#isPaused) return null;
+    this.#health.waitsForClock = !this.#isTimeKnown();
+    if (this.#health.waitsForClock) return null;
+    if (!this.#isAttached) return () => this.#attach();
     const due = this.#rows.due(this.#parts.context.clock.monotonicMs(), this.#parts.batch.max);
-    const at = this.#rows.hasRoom()
-      ? this.#readers.findIndex((r) => this.#rest.has(r.stream) || r.peek() !== undefined)
-      : -1;
-    if (due.length > 0 && (at < 0 || !this.#lastWasRetry)) return () => this.#retry(due);
-    if (at < 0) return null;
-    const [reader] = this.#readers.splice(at, 1);
-    if (reader === undefined) return null;
-    // To the end of the line: the streams take turns as well.
-    this.#readers.push(reader);
-    const batch = this.#rest.get(reader.stream) ?? reader.take();
-    this.#rest.delete(reader.stream);
-    return batch === undefined ? null : () => this.#batch(batch);
+    const hasBatch = this.#rows.hasRoom() && this.#readers.hasReady;
+    if (due.length > 0 && (!hasBatch || !this.#lastWasRetry)) return () => this.#retry(due);
+    if (!hasBatch) {
+      const silent = this.#silence.due((stream) => this.#isAtHead(stream));
+      return silent === null ? null : () => this.#passSilence(silent);
+    }
+    const batch = this.#readers.take();
+    return batch === null ? null : () => this.#batch(batch);
   }
 
   async #batch(batch: ReadyBatch): Promise<void> {
     this.#lastWasRetry = false;
     const { stream, events } = batch;
+    this.#silence.heard(stream);
     const items = events.map((event) => ({ event, attempt: 1 }));
     const verdicts = new Verdicts({ ...this.#parts, rows: this.#rows }, null);
     const run = await this.#runItems(stream, items, verdicts);
+    verdicts.giveUp(run.refused, this.#parts);
     const isWhole = run.settled === events.length;
     const to = isWhole ? batch.to : (events[run.settled - 1]?.seq ?? batch.from);
-    if (!isWhole) this.#rest.set(stream, { ...batch, events: events.slice(run.settled), from: to });
+    if (!isWhole) this.#readers.putBack({ ...batch, events: events.slice(run.settled), from: to });
     if (to > batch.from) {
       const unit: UnitOfWork = {
         group: this.#parts.context.name,
@@ -244,6 +273,7 @@ class Loop implements Processing {
     const items = due.map(({ event, attempts }) => ({ event, attempt: attempts + 1 }));
     const verdicts = new Verdicts({ ...this.#parts, rows: this.#rows }, due);
     const run = await this.#runItems(stream, items, verdicts);
+    verdicts.giveUp(run.refused, this.#parts);
     const removed = verdicts.removed(run.succeeded, items);
     if (removed.length + verdicts.put.length > 0) {
       const { context, journal } = this.#parts;
@@ -265,6 +295,38 @@ class Loop implements Processing {
       this.#health.count(stream, run.succeeded.length, verdicts);
     }
     if (verdicts.fatal !== null) throw verdicts.fatal;
+  }
+
+  /** A stream has been silent, at its head, for as long as some step asks for. */
+  async #passSilence(stream: string): Promise<void> {
+    const { context, journal } = this.#parts;
+    const outcome = await this.#processor.runSilence(stream, this.#handlers.signal);
+    if ("error" in outcome) {
+      this.#silence.failed(stream, outcome.error);
+      return;
+    }
+    const verdicts = new Verdicts({ ...this.#parts, rows: this.#rows }, null);
+    verdicts.giveUp(outcome.refused, this.#parts);
+    const at = this.#committed.get(stream) ?? journal.cursor(context.name, stream).seq;
+    const unit: UnitOfWork = {
+      group: context.name,
+      cursors: [{ stream, from: at, to: at }],
+      emits: outcome.emits,
+      state: outcome.state,
+      deadLetters: verdicts.deadLetters,
+    };
+    if (await this.#commit(unit, "linger")) this.#health.count(stream, 0, verdicts);
+  }
+
+  /** Nothing of it is unread, nor waits for another attempt. */
+  #isAtHead(stream: string): boolean {
+    const head = this.#parts.journal.status().streams.get(stream)?.head ?? 0;
+    return this.#committed.get(stream) === head && this.#rows.count === 0;
+  }
+
+  #isTimeKnown(): boolean {
+    const { chain, context } = this.#parts;
+    return !chain.needsTime || context.clock.quality() !== "unsynced";
   }
 
   async #runItems(stream: string, items: readonly BatchItem[], verdicts: Verdicts) {
@@ -301,7 +363,7 @@ class Loop implements Processing {
 
   #wait(): Promise<void> {
     const { clock } = this.#parts.context;
-    const dueMs = this.#isPaused ? null : this.#rows.nextDueMs();
+    const dueMs = this.#isPaused ? null : this.#nextDueMs();
     return new Promise((resolve) => {
       let timer: Timer | undefined;
       this.#wake = () => {
@@ -315,8 +377,16 @@ class Loop implements Processing {
     });
   }
 
+  #nextDueMs(): number | null {
+    if (!this.#isTimeKnown()) return this.#parts.context.clock.monotonicMs() + clockLookMs;
+    const dues = [this.#rows.nextDueMs(), this.#silence.nextMs((stream) => this.#isAtHead(stream))];
+    const known = dues.filter((each) => each !== null);
+    return known.length === 0 ? null : Math.min(...known);
+  }
+
   #fail(thrown: unknown): void {
     this.#isStopping = true;
+    this.#errands.refuse();
     this.#wake?.();
     this.#health.fatal = messageOf(thrown);
     this.#health.report();

@@ -2,6 +2,7 @@
 import type { Context, HealthStatus } from "../core/context.ts";
 import type { Counter, Histogram } from "../core/metrics.ts";
 import { keptAfter, type Journal } from "../journal/journal.ts";
+import type { Chain } from "../processor/processor.ts";
 import type { Policy } from "./decide.ts";
 import type { RetryRows } from "./retry-rows.ts";
 import type { Verdicts } from "./verdicts.ts";
@@ -17,6 +18,7 @@ export interface ProcessingHealthParts {
   readonly from: readonly string[];
   readonly policy: Policy;
   readonly rows: RetryRows;
+  readonly chain: Chain;
 }
 
 export class ProcessingHealth {
@@ -33,16 +35,21 @@ export class ProcessingHealth {
   pausedFor: string | null = null;
   /** Why the processor has stopped for good. */
   fatal: string | null = null;
+  #waitsForClock = false;
 
   constructor(parts: ProcessingHealthParts) {
     this.#parts = parts;
-    const { context, from } = parts;
+    const { context, from, chain } = parts;
     const gauges = from.map((stream) => ({
       stream,
       gauge: context.metrics.gauge("stream_lag", { stream, group: context.name }),
     }));
     context.metrics.onScrape(() => {
       for (const { stream, gauge } of gauges) gauge.set(this.#lagOf(stream));
+      for (const { step, rows } of chain.figures()) {
+        const labels = { processor: context.name, step };
+        context.metrics.gauge("holdfast_step_rows", labels).set(rows);
+      }
     });
     context.health.figures(() => ({
       lag: from.reduce((sum, stream) => sum + this.#lagOf(stream), 0),
@@ -54,8 +61,24 @@ export class ProcessingHealth {
     }));
   }
 
+  /** It reports when that changes. */
+  set waitsForClock(waits: boolean) {
+    if (waits === this.#waitsForClock) return;
+    this.#waitsForClock = waits;
+    this.report();
+  }
+
+  get waitsForClock(): boolean {
+    return this.#waitsForClock;
+  }
+
   /** A run is durable. */
   count(stream: string, succeeded: number, verdicts: Verdicts): void {
+    const { chain, context } = this.#parts;
+    for (const { step, what, count } of chain.takeCounts()) {
+      const labels = { processor: context.name, step, what };
+      context.metrics.counter("holdfast_step_events_total", labels).add(count);
+    }
     const { errors, dropped, deadLetters } = verdicts;
     const failed = errors + dropped + deadLetters.length;
     this.#add(stream, "success", succeeded);
@@ -102,6 +125,9 @@ export class ProcessingHealth {
         "degraded",
         `The journal takes no results, they are tried again: ${this.journalTrouble}`,
       ];
+    }
+    if (this.#waitsForClock) {
+      return ["degraded", "The clock was not set since the boot: steps that need the time wait"];
     }
     if (!rows.hasRoom()) {
       return [

@@ -8,7 +8,7 @@
 import type { Context } from "../core/context.ts";
 import type { HoldfastError } from "../core/errors.ts";
 import type { NewDeadLetter, RetryRow } from "../journal/journal.ts";
-import type { BatchItem, Gate } from "../stream/batch-processor.ts";
+import type { BatchItem, Gate, Refused } from "../stream/batch-processor.ts";
 import { boundedReason, deadLetterOf } from "./dead-letter.ts";
 import { decide, type Policy } from "./decide.ts";
 import type { RetryRows } from "./retry-rows.ts";
@@ -43,16 +43,29 @@ export class Verdicts implements Gate {
       retried === null ? null : new Map(retried.map((row) => [row.event, row] as const));
   }
 
-  admit({ event }: BatchItem): "run" | "hold" | "stop" {
-    const { rows, context } = this.#parts;
+  peek({ event }: BatchItem): "run" | "hold" | "stop" {
+    const { rows } = this.#parts;
     if (this.#retried !== null) return this.#failedLanes.has(rows.laneOf(event)) ? "hold" : "run";
+    if (this.#isForAnother(event)) return "hold";
     // Whatever comes of the event there must be a place for it (invariant 10).
     if (!rows.hasRoom()) return "stop";
-    if (!rows.holds(event)) return "run";
-    const now = context.clock.wallMs();
+    return rows.holds(event) ? "hold" : "run";
+  }
+
+  admit(item: BatchItem): "run" | "hold" | "stop" {
+    const { event } = item;
+    const admission = this.peek(item);
+    if (admission !== "hold" || this.#retried !== null || this.#isForAnother(event))
+      return admission;
+    const now = this.#parts.context.clock.wallMs();
     const error = "Waits behind an earlier event of its key";
     this.#wait({ event, attempts: 0, dueAt: now, firstFailedAt: now, error }, 0);
     return "hold";
+  }
+
+  /** A dead letter that goes back to one sink alone (redeliver.ts). */
+  #isForAnother({ headers: { replayFor } }: BatchItem["event"]): boolean {
+    return replayFor !== undefined && replayFor !== this.#parts.context.name;
   }
 
   failed({ event, attempt }: BatchItem, error: HoldfastError): "go-on" | "stop" {
@@ -102,6 +115,27 @@ export class Verdicts implements Gate {
     return "go-on";
   }
 
+  /**
+   * Events made of many that could not go on: no later attempt would make them anew, so that they become dead letters
+   * (or are dropped) at once, also under `block`. They are told with the stream that they were to enter.
+   */
+  giveUp(refused: readonly Refused[], { to }: { readonly to?: string }): void {
+    const { context, policy } = this.#parts;
+    const now = context.clock.wallMs();
+    for (const { event, error } of refused) {
+      if (policy.onFailure === "drop") {
+        this.dropped += 1;
+        continue;
+      }
+      const { key, time, receivedAt, headers } = event;
+      const made = { key, time, receivedAt, headers, payload: bytesOf(event.payload) };
+      const stream = to ?? event.stream;
+      this.deadLetters.push(
+        deadLetterOf("processor", context.name, stream, null, made, error, 1, now, now),
+      );
+    }
+  }
+
   /** Rows that were tried again and are done with: those that ended well, and those given up. */
   removed(succeeded: readonly number[], items: readonly BatchItem[]): RetryRow[] {
     const done = succeeded.map((index) => this.#retried?.get(items[index]?.event as never));
@@ -127,4 +161,9 @@ export class Verdicts implements Gate {
     this.#dueMs.set(row, dueMs);
     this.#failedLanes.add(rows.laneOf(row.event));
   }
+}
+
+function bytesOf(payload: unknown): Uint8Array {
+  if (payload instanceof Uint8Array) return payload;
+  return Buffer.from(typeof payload === "string" ? payload : JSON.stringify(payload));
 }

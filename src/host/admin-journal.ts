@@ -82,6 +82,7 @@ export function journalRoutes({ context, journal }: AdminView): Route[] {
     method: "POST",
     path: `/journal/${what}`,
     summary: `${works[what]}; answers at once with 202, and GET /journal tells how it goes on`,
+    isBegun: true,
     handle: () => begin(what),
   });
   return [

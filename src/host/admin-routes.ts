@@ -1,10 +1,13 @@
-/** The admin API's routes over the journal: streams, groups, dead letters. */
+/** The admin API's routes over the journal: streams and groups. */
 import type { Context } from "../core/context.ts";
 import type { PayloadFormat } from "../core/event.ts";
 import { keptAfter, type Journal, type JournalUpkeep } from "../journal/journal.ts";
+import type { Redelivery } from "./admin-dlq.ts";
+import type { GroupControl } from "./admin-groups.ts";
+import type { PauseControl } from "./admin-pause.ts";
+import { knownStream, wholeNumber } from "./admin-request.ts";
 import { json, Problem, type Answer } from "./answer.ts";
 import { feedEvents } from "./event-feed.ts";
-import { deadLetterJson } from "./event-json.ts";
 import type { Request, Route } from "./http.ts";
 import type { Rates } from "./rates.ts";
 
@@ -12,17 +15,12 @@ export interface AdminView {
   readonly context: Context;
   readonly journal: Journal & JournalUpkeep;
   readonly sinks: ReadonlyMap<string, SinkControl>;
-  readonly paused: GroupControl;
+  readonly paused: PauseControl;
   /** What is known of the streams' payloads; a stream that is not named here is JSON. */
   readonly formats: ReadonlyMap<string, PayloadFormat>;
-}
-
-/** Which groups stand still, and the asking for it. */
-export interface GroupControl {
-  names(): readonly string[];
-  isPaused(group: string): boolean;
-  /** On disk when it resolves. */
-  set(group: string, isPaused: boolean): Promise<void>;
+  readonly redelivery: Redelivery;
+  /** The processors that run, by name. */
+  readonly processors: ReadonlyMap<string, GroupControl>;
 }
 
 /** What can be asked of a running sink. */
@@ -37,12 +35,9 @@ export interface SinkControl {
 
 /** Followers at once: they must not take all connections from who asks for the health. Kept in `streamEvents`. */
 const followersMax = 16;
-/** A page of events or dead letters for who asks for no number, and the most that can be asked for at once. */
+/** A page of events for who asks for no number, and the most that can be asked for at once. */
 const eventsStandard = 100;
 const eventsMax = 1_000_000;
-const deadLettersStandard = 20;
-const deadLettersMax = 1000;
-const idsMax = 1000;
 
 export function streamRoutes(parts: AdminView): Route[] {
   return [
@@ -147,89 +142,4 @@ export function groupsRoute({ journal, paused }: AdminView, rates: Rates): Route
       return json({ groups: rows });
     },
   };
-}
-
-/** Until it is resumed, over restarts too. */
-export function pauseRoutes({ paused, context }: AdminView): Route[] {
-  const route = (verb: "pause" | "resume", summary: string): Route => ({
-    method: "POST",
-    path: `/groups/{group}/${verb}`,
-    summary,
-    async handle({ parameters }) {
-      const group = parameters["group"] ?? "";
-      const names = paused.names();
-      if (!names.includes(group)) {
-        const known = names.join(", ") || "none";
-        throw new Problem(404, `There is no group ${group}; there is ${known}`);
-      }
-      await paused.set(group, verb === "pause");
-      context.log.info(`Group ${group} was asked to ${verb}`);
-      return json({ group, paused: paused.isPaused(group) });
-    },
-  });
-  return [
-    route("pause", "A processor or a sink stands still; its events wait in the journal"),
-    route("resume", "It goes on where it stood"),
-  ];
-}
-
-export function deadLetterRoutes(parts: AdminView): Route[] {
-  const { journal } = parts;
-  const path = "/streams/{stream}/dlq";
-  return [
-    {
-      method: "GET",
-      path,
-      summary: "A stream's dead letters with their reasons, the oldest first",
-      query: { limit: `At most so many (${deadLettersStandard}; up to ${deadLettersMax})` },
-      async handle({ query, parameters }) {
-        const stream = knownStream(parts, parameters["stream"] ?? "");
-        const limit = wholeNumber(query, "limit", deadLettersStandard, 1);
-        if (limit > deadLettersMax) throw new Problem(400, `limit is at most ${deadLettersMax}`);
-        const letters = await journal.readDeadLetters(stream, limit);
-        const total = journal.status().streams.get(stream)?.deadLetters ?? letters.length;
-        return json({ stream, total, deadLetters: letters.map(deadLetterJson) });
-      },
-    },
-    {
-      method: "DELETE",
-      path,
-      summary: "Removes dead letters of a stream: all, or those named",
-      query: { id: "A dead letter's id; may be there several times; left out: all" },
-      async handle({ query, parameters }) {
-        const stream = knownStream(parts, parameters["stream"] ?? "");
-        const ids = query.getAll("id").map(Number);
-        if (!ids.every((id) => Number.isSafeInteger(id) && id > 0)) {
-          throw new Problem(400, "id is a whole number, as GET shows it");
-        }
-        if (ids.length > idsMax) throw new Problem(400, `At most ${idsMax} ids at once`);
-        const purged = await journal.purgeDeadLetters(stream, ...(ids.length > 0 ? [ids] : []));
-        parts.context.log.info(`Dead letters of stream ${stream} were removed`, { purged });
-        return json({ stream, purged });
-      },
-    },
-  ];
-}
-
-function knownStream({ journal, formats }: AdminView, name: string): string {
-  const { streams } = journal.status();
-  if (formats.has(name) || streams.has(name)) return name;
-  const names = [...new Set([...formats.keys(), ...streams.keys()])].sort();
-  throw new Problem(404, `There is no stream ${name}; there is ${names.join(", ") || "none yet"}`);
-}
-
-function wholeNumber(
-  query: URLSearchParams,
-  name: string,
-  standard: number,
-  least: number,
-): number {
-  const text = query.get(name);
-  if (text === null) return standard;
-  const value = Number(text);
-  if (/^-?\d+$/.test(text) && Number.isSafeInteger(value) && value >= least) return value;
-  throw new Problem(
-    400,
-    `${name} is a whole number${least > 0 ? `, at least ${least}` : ""}: found ${text}`,
-  );
 }

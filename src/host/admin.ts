@@ -6,13 +6,10 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { HoldfastError } from "../core/errors.ts";
 import type { Secret } from "../core/secret.ts";
 import { journalRoutes } from "./admin-journal.ts";
-import {
-  deadLetterRoutes,
-  groupsRoute,
-  pauseRoutes,
-  streamRoutes,
-  type AdminView,
-} from "./admin-routes.ts";
+import { deadLetterRoutes } from "./admin-dlq.ts";
+import { processorRoutes } from "./admin-groups.ts";
+import { pauseRoutes } from "./admin-pause.ts";
+import { groupsRoute, streamRoutes, type AdminView } from "./admin-routes.ts";
 import { sinkRoutes } from "./admin-sinks.ts";
 import { json, Problem } from "./answer.ts";
 import type { HealthBook } from "./health.ts";
@@ -48,6 +45,7 @@ export function createAdmin(parts: AdminParts): HttpServer {
     groupsRoute(parts, rates),
     ...pauseRoutes(parts),
     ...deadLetterRoutes(parts),
+    ...processorRoutes(parts),
     ...journalRoutes(parts),
     ...sinkRoutes(parts),
   ];

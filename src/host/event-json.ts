@@ -1,6 +1,7 @@
 /** How the admin API writes events and dead letters. */
 import { decodePayload, type PayloadFormat, type StoredEvent } from "../core/event.ts";
 import type { DeadLetter } from "../journal/journal.ts";
+import type { Edit } from "./admin-dlq.ts";
 
 /** One line of NDJSON for an event, without its line end. */
 export function eventLine(device: string, event: StoredEvent, format: PayloadFormat): string {
@@ -72,6 +73,88 @@ export function deadLetterJson(letter: DeadLetter): DeadLetterJson {
     payload: shownPayload(payload.subarray(0, shownBytesMax)),
     truncated,
   };
+}
+
+/**
+ * A whole letter as one line, without its end. The payload stands under `payload` where it is JSON (as its sender wrote
+ * it), under `payloadText` where it is other UTF-8, else under `payloadBase64`.
+ */
+export function deadLetterLine(letter: DeadLetter): string {
+  const { payload, ...rest } = letter;
+  const times = {
+    firstFailedAt: isoOf(letter.firstFailedAt),
+    lastFailedAt: isoOf(letter.lastFailedAt),
+    time: isoOf(letter.time),
+  };
+  const head = JSON.stringify({ ...rest, ...times }).slice(0, -1);
+  for (const format of ["json", "text"] as const) {
+    try {
+      const value = decodePayload(payload, format);
+      const name = format === "json" ? "payload" : "payloadText";
+      const text = format === "json" ? payloadText(payload, "json") : JSON.stringify(value);
+      return `${head},"${name}":${text}}`;
+    } catch {
+      // The next one.
+    }
+  }
+  return `${head},"payloadBase64":${JSON.stringify(base64Of(payload))}}`;
+}
+
+/** What a line of an export says now; text: what is wrong with it. */
+export function editOf(line: string): Edit | string {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return "it is not JSON";
+  }
+  if (typeof value !== "object" || value === null) return "it is no object";
+  const { id, key, time, headers, ...rest } = value as Record<string, unknown>;
+  if (!Number.isSafeInteger(id)) return "id is missing";
+  const timeMs = typeof time === "string" ? Date.parse(time) : undefined;
+  if (time !== undefined && (timeMs === undefined || Number.isNaN(timeMs)))
+    return "time is not in ISO 8601";
+  if (key !== undefined && key !== null && typeof key !== "string") return "key is no text";
+  if (headers !== undefined && !isTexts(headers)) return "headers are no texts by name";
+  const payload = payloadIn(rest, line);
+  if (typeof payload === "string") return payload;
+  return {
+    id: id as number,
+    ...(payload !== undefined && { payload }),
+    ...(key !== undefined && { key }),
+    ...(timeMs !== undefined && { time: timeMs }),
+    ...(headers !== undefined && { headers }),
+  };
+}
+
+function payloadIn(
+  rest: Readonly<Record<string, unknown>>,
+  line: string,
+): Buffer | string | undefined {
+  const { payload, payloadText: text, payloadBase64: base64 } = rest;
+  if ([payload, text, base64].filter((each) => each !== undefined).length > 1)
+    return "payload, payloadText and payloadBase64 exclude each other";
+  if (typeof text === "string") return Buffer.from(text);
+  if (typeof base64 === "string") return Buffer.from(base64, "base64");
+  if (text !== undefined || base64 !== undefined) return "payloadText and payloadBase64 are texts";
+  if (payload === undefined) return undefined;
+  // It stands last in a line of ours, and a number of more than 15 digits would be another one if it were printed anew.
+  const own = line.slice(line.indexOf(',"payload":') + ',"payload":'.length, line.lastIndexOf("}"));
+  const isOwn = line.includes(',"payload":') && isSame(own, payload);
+  return Buffer.from(isOwn ? own : JSON.stringify(payload));
+}
+
+function isSame(text: string, value: unknown): boolean {
+  try {
+    return JSON.stringify(JSON.parse(text)) === JSON.stringify(value);
+  } catch {
+    return false;
+  }
+}
+
+function isTexts(value: unknown): value is Readonly<Record<string, string>> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  return Object.values(value).every((each) => typeof each === "string");
 }
 
 /** It may be in the queue because it is not of its format: so whatever it can be read as. */

@@ -20,6 +20,8 @@ export interface Route {
   readonly summary: string;
   /** Query parameters and what they mean, for openapi.json. */
   readonly query?: Readonly<Record<string, string>>;
+  /** It answers before what it began is done. */
+  readonly isBegun?: true;
   handle(request: Request): Answer | Promise<Answer>;
 }
 
@@ -27,8 +29,8 @@ export interface Request {
   readonly parameters: Readonly<Record<string, string>>;
   readonly query: URLSearchParams;
   header(name: string): string | undefined;
-  /** At most `bodyBytesMax`. */
-  body(): Promise<Buffer>;
+  /** At most `bytesMax`; left out: 64 KiB. */
+  body(bytesMax?: number): Promise<Buffer>;
 }
 
 export interface HttpServer {
@@ -153,14 +155,13 @@ function requestOf(message: IncomingMessage, url: URL): Request {
       const value = message.headers[name];
       return Array.isArray(value) ? value[0] : value;
     },
-    async body() {
+    async body(bytesMax = bodyBytesMax) {
       const chunks: Buffer[] = [];
       let bytes = 0;
       try {
         for await (const chunk of message as AsyncIterable<Buffer>) {
           bytes += chunk.length;
-          if (bytes > bodyBytesMax)
-            throw new Problem(413, `A body has at most ${bodyBytesMax} bytes`);
+          if (bytes > bytesMax) throw new Problem(413, `A body has at most ${bytesMax} bytes`);
           chunks.push(chunk);
         }
       } catch (error) {

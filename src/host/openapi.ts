@@ -23,7 +23,7 @@ export function openApi(routes: readonly Route[], version: string): unknown {
         summary: route.summary,
         parameters: [...inPath, ...inQuery],
         responses: {
-          ...(route.method === "POST"
+          ...(route.isBegun
             ? { "202": { description: "Begun" } }
             : { "200": { description: "Done" } }),
           default: {

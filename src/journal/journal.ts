@@ -67,8 +67,12 @@ export interface Journal {
   status(): JournalStatus;
 
   readState(space: string, key: string): Promise<Uint8Array | null>;
+  /** Values of one space whose keys come behind `after`, in the order of their keys, at most `limit`. */
+  readStates(space: string, after: string | null, limit: number): Promise<readonly StateEntry[]>;
+  readStateSpaces(): Promise<readonly StateSpace[]>;
   readRetries(group: string): Promise<readonly RetryRow[]>;
-  readDeadLetters(stream: string, limit: number): Promise<readonly DeadLetter[]>;
+  /** The oldest whose id is beyond `after` (0 where it is left out), at most `limit`. */
+  readDeadLetters(stream: string, limit: number, after?: number): Promise<readonly DeadLetter[]>;
   /** Removes dead letters of a stream, all or those named; resolves with how many there were. */
   purgeDeadLetters(stream: string, ids?: readonly number[]): Promise<number>;
 
@@ -168,9 +172,11 @@ export interface UnitOfWork {
     readonly remove: readonly { readonly stream: string; readonly seq: number }[];
   };
   readonly deadLetters?: readonly NewDeadLetter[];
+  /** Dead letters that the unit takes out of their queue; if one is not there any more, all of it is refused. */
+  readonly taken?: readonly { readonly stream: string; readonly id: number }[];
 }
 
-/** `refused`: the cursors have moved meanwhile; nothing of the unit happened. */
+/** `refused`: the cursors have moved meanwhile, or a letter was taken; nothing of the unit happened. */
 export type UnitOutcome = "committed" | "refused";
 
 /** An event that failed and waits for another attempt, copied out of its stream (invariant 10). */
@@ -182,6 +188,19 @@ export interface RetryRow {
   readonly dueAt: number;
   readonly firstFailedAt: number;
   readonly error: string;
+}
+
+export interface StateEntry {
+  readonly key: string;
+  readonly value: Uint8Array;
+}
+
+/** What one space of the state holds. */
+export interface StateSpace {
+  readonly space: string;
+  readonly keys: number;
+  /** Of keys and values. */
+  readonly bytes: number;
 }
 
 export interface NewDeadLetter {

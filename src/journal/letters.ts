@@ -60,6 +60,10 @@ export class Letters {
     this.#expired.push({ stream, from: id, to: id, events: 1, reason: "dead-letter-bound" });
   }
 
+  has(stream: string, id: number): boolean {
+    return this.#sql.has.get(stream, id) !== undefined;
+  }
+
   /** Removes a stream's, all or those named; gives back how many there were. */
   purge(name: string, ids: readonly number[] | null): number {
     if (this.#ledger.known(name) === undefined) return 0;
@@ -111,6 +115,7 @@ function statements(db: Db) {
     oldest: db.prepare(
       `SELECT id, stream, ${letterSize} AS bytes FROM dead_letter ORDER BY id LIMIT 1`,
     ),
+    has: db.prepare("SELECT 1 FROM dead_letter WHERE stream = ? AND id = ?"),
     remove: db.prepare("DELETE FROM dead_letter WHERE stream = ? AND id = ?"),
     removeAll: db.prepare("DELETE FROM dead_letter WHERE stream = ?"),
     count: db.prepare(

@@ -13,6 +13,8 @@ import type {
   NewDeadLetter,
   PacketIdentifier,
   RetryRow,
+  StateEntry,
+  StateSpace,
   StreamStatus,
   UnitOfWork,
   Work,
@@ -174,7 +176,9 @@ export interface Requests {
   };
   state: { ask: { space: string; key: string }; answer: Uint8Array | null };
   retries: { ask: { group: string }; answer: RetryRow[] };
-  deadLetters: { ask: { stream: string; limit: number }; answer: DeadLetter[] };
+  states: { ask: { space: string; after: string | null; limit: number }; answer: StateEntry[] };
+  stateSpaces: { ask: null; answer: StateSpace[] };
+  deadLetters: { ask: { stream: string; limit: number; after: number }; answer: DeadLetter[] };
   packetIds: { ask: { source: string }; answer: PacketIdentifier[] };
   beginEpoch: { ask: EpochStart & { readonly wallMs: number }; answer: JournalIdentity };
   /** Both take long, and let turns and reads pass; one of them at a time. */

@@ -3,7 +3,14 @@ import type { ClockQuality, Headers } from "../core/event.ts";
 import { openChunk, type ChunkHead } from "./chunk.ts";
 import { JoinedReader } from "./joined.ts";
 import type { Epochs } from "./epochs.ts";
-import type { Damage, DeadLetter, PacketIdentifier, RetryRow } from "./journal.ts";
+import type {
+  Damage,
+  DeadLetter,
+  PacketIdentifier,
+  RetryRow,
+  StateEntry,
+  StateSpace,
+} from "./journal.ts";
 import { chunkId, seqMask, type Ledger, type StreamRecord } from "./ledger.ts";
 import type { ReadChunk, Requests } from "./protocol.ts";
 import type { Db } from "./sqlite.ts";
@@ -21,6 +28,8 @@ export class JournalReader {
   readonly #epochs;
   readonly #offsets;
   readonly #state;
+  readonly #states;
+  readonly #spaces;
   readonly #retries;
   readonly #letters;
   readonly #packets;
@@ -42,8 +51,17 @@ export class JournalReader {
     this.#epochs = db.prepare("SELECT uuid FROM epoch WHERE ordinal = ?").pluck();
     this.#offsets = db.prepare("SELECT offset_ms FROM boot WHERE ordinal = ?").pluck();
     this.#state = db.prepare("SELECT value FROM state WHERE space = ? AND key = ?").pluck();
+    this.#states = db.prepare(
+      "SELECT key, value FROM state WHERE space = ? AND key > ? ORDER BY key LIMIT ?",
+    );
+    this.#spaces = db.prepare(
+      `SELECT space, count(*) AS keys, sum(length(CAST(key AS BLOB)) + length(value)) AS bytes
+        FROM state GROUP BY space ORDER BY space`,
+    );
     this.#retries = db.prepare("SELECT * FROM retry WHERE group_name = ? ORDER BY stream, seq");
-    this.#letters = db.prepare("SELECT * FROM dead_letter WHERE stream = ? ORDER BY id LIMIT ?");
+    this.#letters = db.prepare(
+      "SELECT * FROM dead_letter WHERE stream = ? AND id > ? ORDER BY id LIMIT ?",
+    );
     this.#packets = db.prepare("SELECT source, id, digest FROM packet_id WHERE source = ?");
   }
 
@@ -167,8 +185,17 @@ export class JournalReader {
     }));
   }
 
-  deadLetters(stream: string, limit: number): DeadLetter[] {
-    return (this.#letters.all(stream, limit) as RawLetter[]).map((row) => ({
+  states({ space, after, limit }: Requests["states"]["ask"]): StateEntry[] {
+    return this.#states.all(space, after ?? "", limit) as StateEntry[];
+  }
+
+  /** Reads through all that is kept: asked for by people. */
+  stateSpaces(): StateSpace[] {
+    return this.#spaces.all() as StateSpace[];
+  }
+
+  deadLetters({ stream, limit, after }: Requests["deadLetters"]["ask"]): DeadLetter[] {
+    return (this.#letters.all(stream, after, limit) as RawLetter[]).map((row) => ({
       id: row.id,
       stream: row.stream,
       seq: row.seq,

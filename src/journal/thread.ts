@@ -30,7 +30,8 @@ import type { JournalSettings } from "./options.ts";
 import { Outbox } from "./outbox.ts";
 import { Overview } from "./overview.ts";
 import type { TurnResult, Moment, StreamQuota, WorkerSetup } from "./protocol.ts";
-import { atMost, RecentChunks } from "./recent-chunks.ts";
+import { readEvents } from "./reading.ts";
+import { RecentChunks } from "./recent-chunks.ts";
 import type { Sent } from "./sent.ts";
 import { JournalTrouble } from "./trouble.ts";
 
@@ -198,21 +199,9 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep, contrac
     return outcome;
   }
 
-  async read(
-    stream: string,
-    after: number,
-    maxEvents: number,
-    maxBytes: number,
-  ): Promise<contract.ReadResult> {
-    await this.#overview.salvage;
-    const { first, head } = this.#overview.stream(stream);
-    if (after >= head) return { events: [], first, head };
-    const kept = this.#recent.find(stream, Math.max(after, first - 1));
-    if (kept.length > 0) return { events: atMost(kept, maxEvents, maxBytes), first, head };
-    const answer = await this.#ask().ask("read", { stream, after, maxEvents, maxBytes });
-    this.#overview.damaged(answer.damaged);
-    const events = this.#recent.decode(stream, after, answer.chunks);
-    return { events: atMost(events, maxEvents, maxBytes), first: answer.first, head: answer.head };
+  read(stream: string, after: number, maxEvents: number, maxBytes: number) {
+    const parts = { channel: () => this.#ask(), overview: this.#overview, recent: this.#recent };
+    return readEvents(parts, { stream, after, maxEvents, maxBytes });
   }
 
   onAppended(listener: (stream: string, head: number) => void): () => void {
@@ -232,12 +221,20 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep, contrac
     return this.#ask().ask("state", { space, key });
   }
 
+  readStates(space: string, after: string | null, limit: number) {
+    return this.#ask().ask("states", { space, after, limit });
+  }
+
+  readStateSpaces(): Promise<readonly contract.StateSpace[]> {
+    return this.#ask().ask("stateSpaces", null);
+  }
+
   readRetries(group: string): Promise<readonly contract.RetryRow[]> {
     return this.#ask().ask("retries", { group });
   }
 
-  readDeadLetters(stream: string, limit: number): Promise<readonly contract.DeadLetter[]> {
-    return this.#ask().ask("deadLetters", { stream, limit });
+  readDeadLetters(stream: string, limit: number, after = 0) {
+    return this.#ask().ask("deadLetters", { stream, limit, after });
   }
 
   purgeDeadLetters(stream: string, ids?: readonly number[]): Promise<number> {

@@ -186,6 +186,8 @@ export class TurnWriter {
     for (const { stream, from } of unit.cursors) {
       if (this.#ledger.cursor(group, stream).seq !== from) return { committed: false };
     }
+    if (!(unit.taken ?? []).every(({ stream, id }) => this.#letters.has(stream, id)))
+      return { committed: false };
     const before = { drafts: this.#ledger.drafts(), expired: this.#letters.expiredCount };
     this.#db.exec("SAVEPOINT unit");
     try {
@@ -233,6 +235,7 @@ export class TurnWriter {
         headers: JSON.stringify(event.headers),
       });
     }
+    for (const { stream, id } of unit.taken ?? []) this.#letters.purge(stream, [id]);
     for (const letter of unit.deadLetters ?? []) this.#letters.put(letter);
   }
 

@@ -241,7 +241,9 @@ const handlers: {
   },
   state: ({ space, key }) => serving().reader.state(space, key),
   retries: ({ group }) => serving().reader.retries(group),
-  deadLetters: ({ stream, limit }) => serving().reader.deadLetters(stream, limit),
+  states: (ask) => serving().reader.states(ask),
+  stateSpaces: () => serving().reader.stateSpaces(),
+  deadLetters: (ask) => serving().reader.deadLetters(ask),
   packetIds: ({ source }) => serving().reader.packetIds(source),
   beginEpoch({ wallMs, ...start }) {
     const { identity, epochs } = undisturbed();
@@ -272,7 +274,14 @@ async function answerLater(id: number, what: Work): Promise<void> {
   }
 }
 
-const postponable: ReadonlySet<RequestKind> = new Set(["read", "state", "retries", "deadLetters"]);
+const postponable: ReadonlySet<RequestKind> = new Set([
+  "read",
+  "state",
+  "states",
+  "stateSpaces",
+  "retries",
+  "deadLetters",
+]);
 
 function answer(request: Request): void {
   if (postponable.has(request.kind) && store !== undefined && store.rescue !== null) {

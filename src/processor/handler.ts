@@ -3,13 +3,13 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import type { Handler } from "./processor.ts";
+import type { BatchHandler, Handler } from "./processor.ts";
 
 /**
  * The default export of the module at `path`, which is relative to `baseDir`, the configuration file's folder.
  * @throws HoldfastError HANDLER_INVALID
  */
-export async function loadHandler(path: string, baseDir: string): Promise<Handler> {
+export async function loadHandler(path: string, baseDir: string): Promise<Handler | BatchHandler> {
   const file = resolve(baseDir, path);
   if (!existsSync(file)) throw invalid(`Cannot load handler ${file}: no such file`);
   let module: { readonly default?: unknown };
@@ -18,11 +18,17 @@ export async function loadHandler(path: string, baseDir: string): Promise<Handle
   } catch (cause) {
     throw invalid(`Cannot load handler ${file}: ${messageOf(cause)}`, cause);
   }
-  if (typeof module.default !== "function") {
-    const found = module.default === undefined ? "missing" : `of type ${typeof module.default}`;
-    throw invalid(`Cannot use handler ${file}: its default export is ${found}, not a function`);
-  }
-  return module.default as Handler;
+  const found = module.default;
+  if (typeof found === "function") return found as Handler;
+  if (isBatchHandler(found)) return found;
+  const what = found === undefined ? "missing" : `of type ${typeof found}`;
+  const wanted = "not a function, nor an object with a function batch";
+  throw invalid(`Cannot use handler ${file}: its default export is ${what}, ${wanted}`);
+}
+
+function isBatchHandler(value: unknown): value is BatchHandler {
+  if (typeof value !== "object" || value === null || !("batch" in value)) return false;
+  return typeof value.batch === "function";
 }
 
 function invalid(message: string, cause?: unknown): HoldfastError {

@@ -1,10 +1,20 @@
 /** What the user says of a processor. */
-import { duration, either, group, integer, listOf, oneOf, optional, text } from "../core/field.ts";
+import {
+  checked,
+  duration,
+  either,
+  group,
+  integer,
+  listOf,
+  oneOf,
+  optional,
+  text,
+} from "../core/field.ts";
 import { stepOptions } from "./kinds.ts";
 
 const streamName = text({ doc: "A stream", example: "readings" });
 
-export const processorOptions = group(
+const options = group(
   {
     from: either(
       streamName,
@@ -66,3 +76,13 @@ export const processorOptions = group(
   },
   { doc: "Turns events of one or more streams into others" },
 );
+
+/** A join whose stream the processor does not read would know nothing for ever. */
+export const processorOptions = checked(options, ({ from, steps }) => {
+  const read = [from].flat();
+  for (const step of steps) {
+    if ("join" in step && !read.includes(step.join.stream))
+      return `its step join asks for stream ${step.join.stream}, which is not in from`;
+  }
+  return null;
+});

@@ -92,6 +92,12 @@ export class BatchEffects<E> {
   }
 }
 
+interface EffectsMark {
+  readonly emits: number;
+  readonly bytes: number;
+  readonly writes: ReadonlyMap<string, Write>;
+}
+
 /** What one event has done. Once closed it takes nothing more: a handler that runs on has no effects. */
 export class EventEffects<E> {
   readonly emits: E[] = [];
@@ -121,6 +127,19 @@ export class EventEffects<E> {
       throw refused(`One event emitted more than ${emitBytesMax} bytes`);
     }
     this.emits.push(emit);
+  }
+
+  /** How far it has come, for `rewind`. */
+  mark(): EffectsMark {
+    return { emits: this.emits.length, bytes: this.bytes, writes: new Map(this.writes) };
+  }
+
+  /** What was done since is taken back. */
+  rewind({ emits, bytes, writes }: EffectsMark): void {
+    this.emits.length = emits;
+    this.bytes = bytes;
+    this.writes.clear();
+    for (const [key, write] of writes) this.writes.set(key, write);
   }
 
   async get(key: string): Promise<unknown> {

@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { define, is, type, unknown, type Struct } from "superstruct";
 import type { Headers, PayloadFormat } from "../core/event.ts";
+import { readTime } from "../core/event-time.ts";
 import {
   checked,
   duration,
@@ -18,7 +19,7 @@ import {
   text,
   type Infer,
 } from "../core/field.ts";
-import { readTime } from "./event-time.ts";
+import { pathOf, valueAt } from "../core/path.ts";
 import {
   compileField,
   nestingProblem,
@@ -119,7 +120,8 @@ export function compileStream(name: string, options: StreamSettings): CompiledSt
     compileField(path, settings),
   );
   const struct = structOf(fields);
-  const [keyPath, timePath] = [pathOf(options.key), pathOf(options.time)];
+  const keyPath = options.key === undefined ? null : pathOf(options.key);
+  const timePath = options.time === undefined ? null : pathOf(options.time);
   const isJson = options.format === "json";
   return {
     format: options.format,
@@ -196,18 +198,4 @@ function reasonOf(name: string, fields: readonly CompiledField[], value: unknown
     }
   }
   return assert.fail(`Stream ${name} refuses a payload for no reason`);
-}
-
-function pathOf(path: string | undefined): readonly string[] | null {
-  return path === undefined ? null : path.split(".");
-}
-
-function valueAt(value: unknown, path: readonly string[]): unknown {
-  let found = value;
-  for (const name of path) {
-    if (typeof found !== "object" || found === null || !Object.hasOwn(found, name))
-      return undefined;
-    found = (found as Record<string, unknown>)[name];
-  }
-  return found;
 }

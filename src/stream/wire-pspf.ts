@@ -11,7 +11,7 @@
  * - Only valid UTF-8 goes out: one bad byte fails PSPF's whole read.
  */
 import { HoldfastError } from "../core/errors.ts";
-import { readTime } from "./event-time.ts";
+import { readTime } from "../core/event-time.ts";
 import { isoTime, textOf, type Encoding, type IncomingEvent, type TraceHeaders } from "./wire.ts";
 
 /** Fields that PSPF keeps for itself; in a payload they set the metadata and are not read back into one. */

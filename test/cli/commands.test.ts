@@ -19,13 +19,19 @@ test("--help lists every command with its usage", async () => {
   for (const name of [
     "run",
     "check",
+    "test",
     "init",
     "status",
     "streams",
     "tail",
     "groups",
     "dlq-inspect",
+    "dlq-replay",
+    "dlq-export",
+    "dlq-import",
     "dlq-purge",
+    "replay",
+    "state",
   ]) {
     assert.match(out, new RegExp(`^  ${name}( |$)`, "m"), name);
   }

@@ -133,13 +133,15 @@ async function served(
     version: "0.1.0",
     device: () => "greenhouse-1",
   });
-  const parts = { context, journal, health, formats: new Map(), version: "0.1.0" };
-  const admin = createAdmin({
+  const none = (): never => assert.fail("Nobody asked for a replay");
+  const rest = {
     sinks: new Map(),
     paused: noGroups,
-    ...parts,
-    listen: "127.0.0.1:0",
-  });
+    processors: new Map(),
+    redelivery: { replay: none, replayThese: none },
+  };
+  const parts = { context, journal, health, formats: new Map(), version: "0.1.0", ...rest };
+  const admin = createAdmin({ ...parts, listen: "127.0.0.1:0" });
   await admin.open();
   t.after(() => admin.close());
   const url = `http://${admin.address()}`;

@@ -3,7 +3,6 @@ import { test } from "node:test";
 import { assert as assertStruct, create, is } from "superstruct";
 import {
   boolean,
-  byKey,
   byType,
   duration,
   either,
@@ -21,6 +20,7 @@ import {
   url,
   type AnyField,
 } from "../../src/core/field.ts";
+import { byKey } from "../../src/core/field-by-key.ts";
 import { nearestName } from "../../src/core/nearest.ts";
 import { Secret } from "../../src/core/secret.ts";
 

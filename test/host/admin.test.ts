@@ -20,12 +20,23 @@ async function linesOf(url: string): Promise<Row[]> {
   return lines.map((line) => JSON.parse(line) as Row);
 }
 
+const never = (): never => assert.fail("Nobody asked for a replay");
+
 function admin(listen: string, token?: Secret): () => unknown {
   const clock = new FakeClock();
   const health = createHealthBook({ clock, version: "0.1.0", device: () => "pi" });
   const parts = { context: recordingContext("admin", clock), journal: shelfJournal(), health };
-  const rest = { formats: new Map(), version: "0.1.0", ...(token !== undefined && { token }) };
-  return () => createAdmin({ sinks: new Map(), paused: noGroups, ...parts, ...rest, listen });
+  const redelivery = { replay: never, replayThese: never };
+  const rest = {
+    sinks: new Map(),
+    paused: noGroups,
+    formats: new Map(),
+    processors: new Map(),
+    redelivery,
+    version: "0.1.0",
+    ...(token !== undefined && { token }),
+  };
+  return () => createAdmin({ ...parts, ...rest, listen });
 }
 
 test("createAdmin() without a token listens on loopback or a socket only", () => {
@@ -291,6 +302,7 @@ test("GET /openapi.json names every route", async (t) => {
   assert.deepEqual(Object.keys(api.paths).sort(), [
     "/groups",
     "/groups/{group}/pause",
+    "/groups/{group}/replay",
     "/groups/{group}/resume",
     "/health",
     "/journal",
@@ -300,8 +312,13 @@ test("GET /openapi.json names every route", async (t) => {
     "/sinks",
     "/sinks/{sink}",
     "/sinks/{sink}/sync",
+    "/state",
+    "/state/{space}",
     "/streams",
     "/streams/{stream}/dlq",
+    "/streams/{stream}/dlq/export",
+    "/streams/{stream}/dlq/import",
+    "/streams/{stream}/dlq/replay",
     "/streams/{stream}/events",
   ]);
   assert.deepEqual(Object.keys(api.paths["/streams/{stream}/dlq"] as Row), ["get", "delete"]);

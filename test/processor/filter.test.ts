@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HoldfastError } from "../../src/core/errors.ts";
-import { expressionProblem, filterStep } from "../../src/processor/filter.ts";
+import { expressionProblem } from "../../src/processor/cel.ts";
+import { filterStep } from "../../src/processor/filter.ts";
 import type { Event } from "../../src/processor/processor.ts";
 
 const event: Event = {
@@ -109,7 +110,7 @@ test("expressionProblem() says in one line what does not compile", () => {
     ["nope(payload)", /nope/],
   ];
   for (const [expression, reason] of wrong) {
-    const problem = expressionProblem(expression);
+    const problem = expressionProblem(expression, "bool");
     assert.match(problem ?? "", reason);
     assert.doesNotMatch(problem ?? "", /\n/);
   }

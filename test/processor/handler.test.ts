@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { HoldfastError } from "../../src/core/errors.ts";
-import { defineHandler } from "../../src/index.ts";
+import { defineHandler, type Handler } from "../../src/index.ts";
 import { loadHandler } from "../../src/processor/handler.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
@@ -18,8 +18,8 @@ test("loadHandler() gives a module's default export, JavaScript or TypeScript, r
     "double.mjs": "export default (event) => event.payload * 2;",
     "triple.ts": "export default (event: { payload: number }): number => event.payload * 3;",
   });
-  const double = await loadHandler("./double.mjs", folder);
-  const triple = await loadHandler("triple.ts", folder);
+  const double = (await loadHandler("./double.mjs", folder)) as Handler;
+  const triple = (await loadHandler("triple.ts", folder)) as Handler;
   const event = { stream: "a", seq: 1, key: null, time: 0, receivedAt: 0, headers: {}, payload: 7 };
   assert.equal(double(event, {} as never), 14);
   assert.equal(triple(event, {} as never), 21);
@@ -35,8 +35,11 @@ test("loadHandler() says what is wrong with a module, in one sentence", async (t
   });
   const cases: readonly [string, RegExp][] = [
     ["absent.mjs", /absent\.mjs: no such file$/],
-    ["none.mjs", /its default export is missing, not a function$/],
-    ["object.mjs", /its default export is of type object, not a function$/],
+    [
+      "none.mjs",
+      /its default export is missing, not a function, nor an object with a function batch$/,
+    ],
+    ["object.mjs", /its default export is of type object, not a function, nor/],
     ["broken.mjs", /Cannot load handler .*broken\.mjs: Unexpected token/],
     ["throws.mjs", /Cannot load handler .*throws\.mjs: No table here$/],
   ];
@@ -55,4 +58,6 @@ test("loadHandler() says what is wrong with a module, in one sentence", async (t
 test("defineHandler() gives the function back", () => {
   const handler = (event: { payload: { n: number } }): number => event.payload.n;
   assert.equal(defineHandler<{ n: number }>(handler), handler);
+  const whole = defineHandler<{ n: number }>({ batch: (events) => events.length });
+  assert.equal(whole.batch([], {} as never), 0);
 });

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Failure } from "superstruct";
-import { createStep } from "../../src/processor/kinds.ts";
 import { processorOptions } from "../../src/processor/options.ts";
 
 /** The failures of a processor's options, as `path: message`. */
@@ -45,9 +44,35 @@ test("processorOptions refuses a step of two kinds, of none, and of one that is 
   assert.match(problems({ from: "a", steps: [{ fliter: "true" }] })[0] ?? "", /^steps\.0\.fliter/);
 });
 
-test("createStep() makes the step that its settings name", () => {
-  const step = createStep({ filter: "payload.n > 1" });
-  const event = { stream: "a", seq: 1, key: null, time: 0, receivedAt: 0, headers: {} };
-  assert.equal(step.process({ ...event, payload: { n: 2 } }).length, 1);
-  assert.equal(step.process({ ...event, payload: { n: 1 } }).length, 0);
+/** What each kind says of options that cannot be meant. */
+const wrongSteps: readonly (readonly [unknown, RegExp])[] = [
+  [{ deadband: { field: "t" } }, /either delta or percent/],
+  [{ deadband: { field: "t", delta: 1, percent: 1 } }, /either delta or percent/],
+  [{ scale: { field: "t", from: "F" } }, /from and to stand together/],
+  [{ scale: { field: "t", from: "F", to: "bar" } }, /bar is no unit of what F measures/],
+  [{ scale: { field: "t", from: "F", to: "C", factor: 2 } }, /either from and to, or factor/],
+  [{ alert: { field: "t" } }, /either above or below/],
+  [{ alert: { field: "t", above: 5, clear: 6 } }, /clear is not beyond above/],
+  [{ window: { tumbling: "1m", count: 3 } }, /one of tumbling, sliding, session and count/],
+  [{ window: {} }, /one of tumbling, sliding, session and count/],
+  [{ window: { tumbling: "1m", aggregate: { key: "max(t)" } } }, /key is in every result already/],
+  [{ window: { tumbling: "1m", aggregate: { a: "avg" } } }, /is written as avg\(temperature\)/],
+  [{ window: { tumbling: "1m", aggregate: { a: "mean(t)" } } }, /mean is none of sum, avg/],
+  [{ window: { tumbling: "1m", aggregate: { a: "max()" } } }, /max asks for a field/],
+  [{ window: { tumbling: "1m", aggregate: { a: "percentile(t, 101)" } } }, /from 0 to 100/],
+  [{ window: { sliding: { size: "5m", every: "1s" } } }, /a part in 60 of it/],
+  [{ map: { a: "payload.t +" } }, /Unexpected token/],
+  [{ enrich: { table: "sensors.txt" } }, /steps\.0\.enrich\.table/],
+];
+
+test("processorOptions refuses steps that cannot be meant, each with its reason", () => {
+  for (const [step, reason] of wrongSteps) {
+    assert.match(problems({ from: "a", steps: [step] })[0] ?? "", reason, JSON.stringify(step));
+  }
+});
+
+test("processorOptions refuses a join with a stream that the processor does not read", () => {
+  const steps = [{ join: { stream: "weather", as: "w" } }];
+  assert.deepEqual(problems({ from: ["a", "weather"], steps }), []);
+  assert.match(problems({ from: "a", steps })[0] ?? "", /join asks for stream weather/);
 });

@@ -16,6 +16,8 @@ import type {
   ReadResult,
   RetryRow,
   Settled,
+  StateEntry,
+  StateSpace,
   UnitOfWork,
   UnitOutcome,
 } from "../../src/journal/journal.ts";
@@ -79,6 +81,12 @@ export class ListDisk {
     for (const { stream, from } of unit.cursors) {
       if ((this.cursors.get(`${unit.group}\0${stream}`)?.seq ?? 0) !== from) return "refused";
     }
+    const isThere = ({ stream, id }: { stream: string; id: number }): boolean =>
+      this.letters.some((letter) => letter.stream === stream && letter.id === id);
+    if (!(unit.taken ?? []).every(isThere)) return "refused";
+    this.letters = this.letters.filter(
+      ({ stream, id }) => !unit.taken?.some((one) => one.stream === stream && one.id === id),
+    );
     for (const { stream, to, mark } of unit.cursors) {
       const name = `${unit.group}\0${stream}`;
       this.cursors.set(name, { seq: to, mark: mark ?? this.cursors.get(name)?.mark ?? null });
@@ -260,6 +268,31 @@ export class MortalJournal implements Journal {
     return this.disk.state.get(`${space}\0${key}`) ?? null;
   }
 
+  async readStates(
+    space: string,
+    after: string | null,
+    limit: number,
+  ): Promise<readonly StateEntry[]> {
+    await this.#reached();
+    return [...this.disk.state]
+      .filter(([name]) => name.startsWith(`${space}\0`))
+      .map(([name, value]) => ({ key: name.slice(space.length + 1), value }))
+      .filter(({ key }) => after === null || key > after)
+      .toSorted((a, b) => (a.key < b.key ? -1 : 1))
+      .slice(0, limit);
+  }
+
+  async readStateSpaces(): Promise<readonly StateSpace[]> {
+    await this.#reached();
+    const spaces = new Map<string, StateSpace>();
+    for (const [name, value] of this.disk.state) {
+      const [space = "", key = ""] = name.split("\0");
+      const { keys = 0, bytes = 0 } = spaces.get(space) ?? {};
+      spaces.set(space, { space, keys: keys + 1, bytes: bytes + key.length + value.length });
+    }
+    return [...spaces.values()];
+  }
+
   async readRetries(group: string): Promise<readonly RetryRow[]> {
     await this.#reached();
     return [...this.disk.retries]
@@ -267,9 +300,11 @@ export class MortalJournal implements Journal {
       .map(([, row]) => row);
   }
 
-  async readDeadLetters(stream: string, limit: number): Promise<readonly DeadLetter[]> {
+  async readDeadLetters(stream: string, limit: number, after = 0): Promise<readonly DeadLetter[]> {
     await this.#reached();
-    return this.disk.letters.filter((letter) => letter.stream === stream).slice(0, limit);
+    return this.disk.letters
+      .filter((letter) => letter.stream === stream && letter.id > after)
+      .slice(0, limit);
   }
 
   async purgeDeadLetters(stream: string, ids?: readonly number[]): Promise<number> {

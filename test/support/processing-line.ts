@@ -2,7 +2,9 @@
 import { setImmediate as turn } from "node:timers/promises";
 import type { NewEvent, PayloadFormat } from "../../src/core/event.ts";
 import type { StreamRules } from "../../src/flow/admit.ts";
-import type { Handler } from "../../src/processor/processor.ts";
+import { createChain } from "../../src/processor/chain.ts";
+import type { StepSettings } from "../../src/processor/kinds.ts";
+import type { BatchHandler, Handler } from "../../src/processor/processor.ts";
 import { createProcessing, type Processing, type ProcessingParts } from "../../src/flow/process.ts";
 import { createProjection, type Projection } from "../../src/flow/project.ts";
 import { MemoryPlane } from "../../src/plane/memory.ts";
@@ -13,9 +15,9 @@ import { recordingContext, type RecordingContext } from "./recording-context.ts"
 export type LineOptions = Partial<
   Pick<
     ProcessingParts,
-    "from" | "to" | "steps" | "handler" | "rulesOf" | "batch" | "timeoutMs" | "order" | "policy"
+    "from" | "to" | "handler" | "rulesOf" | "batch" | "timeoutMs" | "order" | "policy"
   >
-> & { readonly eventsMax?: number };
+> & { readonly eventsMax?: number; readonly steps?: readonly StepSettings[] };
 
 /** A stream without a schema whose key is the payload's `k`, where it has one. */
 export function openRules(format: PayloadFormat = "json"): StreamRules {
@@ -54,17 +56,20 @@ export class ProcessingLine {
   }
 
   #build(): void {
-    const { eventsMax, ...given } = this.options;
+    const { eventsMax, steps = [], ...given } = this.options;
     const { clock, journal } = this;
     this.context = recordingContext("proc", clock);
     this.plane = new MemoryPlane({ clock, ...(eventsMax !== undefined && { eventsMax }) });
     const streams = given.from ?? ["in"];
     const { context, plane } = this;
-    const handler: Handler | undefined =
-      given.handler &&
-      // What belongs to a process that died does nothing any more.
-      ((event, handed) =>
-        journal.isDead ? new Promise(() => undefined) : given.handler?.(event, handed));
+    const { handler: own } = given;
+    // What belongs to a process that died does nothing any more.
+    const alive = <T>(act: () => T): T | Promise<never> =>
+      journal.isDead ? new Promise<never>(() => undefined) : act();
+    const handler: Handler | BatchHandler | undefined =
+      typeof own === "object"
+        ? { batch: (events, handed) => alive(() => own.batch(events, handed)) }
+        : own && ((event, handed) => alive(() => own(event, handed)));
     this.#projection = createProjection({
       context: recordingContext("plane", clock),
       journal,
@@ -77,7 +82,7 @@ export class ProcessingLine {
       plane,
       from: streams,
       to: "out",
-      steps: [],
+      chain: createChain(steps, { name: "proc", clock, log: context.log, baseDir: "." }),
       rulesOf: () => openRules(),
       batch: { max: 50, waitMs: 100 },
       timeoutMs: 30_000,
@@ -103,8 +108,8 @@ export class ProcessingLine {
     this.start();
   }
 
-  put(value: Record<string, unknown>, stream = "in"): void {
-    this.journal.append(stream, jsonEvent(value), () => undefined);
+  put(value: Record<string, unknown>, stream = "in", given: Partial<NewEvent> = {}): void {
+    this.journal.append(stream, { ...jsonEvent(value), ...given }, () => undefined);
   }
 
   /** Runs the loop, moving the clock by `stepMs` whenever it has nothing to do at once. */
@@ -128,6 +133,10 @@ export class ProcessingLine {
       );
       return isRead && this.disk.retries.size === 0 && this.journal.waiting === 0;
     });
+  }
+
+  exclusively<T>(act: () => Promise<T>): Promise<T> {
+    return this.#processing.exclusively(act);
   }
 
   cursor(stream = "in"): number {

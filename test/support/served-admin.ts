@@ -2,8 +2,10 @@
 import type { TestContext } from "node:test";
 import type { PayloadFormat } from "../../src/core/event.ts";
 import { Secret } from "../../src/core/secret.ts";
+import type { ReplayJson } from "../../src/host/admin-dlq.ts";
 import { createAdmin } from "../../src/host/admin.ts";
-import type { GroupControl, SinkControl } from "../../src/host/admin-routes.ts";
+import type { PauseControl } from "../../src/host/admin-pause.ts";
+import type { SinkControl } from "../../src/host/admin-routes.ts";
 import { createHealthBook, type HealthBook } from "../../src/host/health.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { recordingContext, type RecordingContext } from "./recording-context.ts";
@@ -21,11 +23,15 @@ export interface ServedAdmin {
 }
 
 /** Where nothing is to be paused. */
-export const noGroups: GroupControl = {
+export const noGroups: PauseControl = {
   names: () => [],
   isPaused: () => false,
   set: () => Promise.resolve(),
 };
+
+/** A shelf has nothing to send anywhere. */
+const nothing = (): Promise<ReplayJson> =>
+  Promise.resolve({ replayed: 0, refused: [], last: null, isFull: false });
 
 export async function servedAdmin(
   t: TestContext,
@@ -57,6 +63,8 @@ export async function servedAdmin(
     journal,
     health,
     formats,
+    processors: new Map(),
+    redelivery: { replay: nothing, replayThese: nothing },
     version: "0.1.0",
     listen: options.listen ?? "127.0.0.1:0",
     ...(options.token !== undefined && { token: new Secret({ text: options.token }) }),

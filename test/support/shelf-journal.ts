@@ -87,6 +87,8 @@ export function shelfJournal(): ShelfJournal {
     commit: never,
     cursor: never,
     readState: never,
+    readStates: never,
+    readStateSpaces: async () => [],
     readRetries: never,
     readPacketIds: never,
     releasePacketId: never,

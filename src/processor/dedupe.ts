@@ -1,0 +1,60 @@
+/**
+ * The step `dedupe`: drops an event whose key has passed within a time. A repetition does not prolong it.
+ *
+ * Time is the events' own, either way. State: one row for each key that passed within that time, at most `keys`; past
+ * that the oldest is evicted, counted, and its repetition would pass.
+ */
+import { duration, group, integer, type Infer } from "../core/field.ts";
+import { byOption, keyReader, rowKeyOf, rowsMost, rowsStandard } from "./payload.ts";
+import type { Step, StepTools } from "./processor.ts";
+
+/** Rows that have had their time go as others come, so many for each: more than come, so that all go. */
+const sweptAtOnce = 4;
+
+export const dedupeOptions = group(
+  {
+    by: byOption(),
+    within: duration({ doc: "How long a key is remembered", default: "1h", min: "1ms" }),
+    keys: integer({
+      doc: "The most keys that it remembers",
+      default: rowsStandard,
+      min: 1,
+      max: rowsMost,
+    }),
+  },
+  {
+    doc: "Drops an event when one of its key has passed within a time; one without a key passes",
+    example: { by: "id", within: "10m" },
+  },
+);
+
+interface Row {
+  readonly t: number;
+}
+
+export function dedupeStep(
+  { by, within, keys }: Infer<typeof dedupeOptions>,
+  tools: StepTools,
+): Step {
+  const rows = tools.table<Row>(keys, ({ t }) => t);
+  const keyOf = keyReader(by);
+  /** Rows lie in the order in which they were written. */
+  const sweep = (now: number): void => {
+    let left = sweptAtOnce;
+    for (const [key, { t }] of rows.entries()) {
+      if (left-- === 0 || Math.abs(now - t) < within) return;
+      rows.delete(key);
+    }
+  };
+  return {
+    process(event) {
+      const key = keyOf(event);
+      if (key === null) return [event];
+      const seen = rows.get(rowKeyOf(key));
+      if (seen !== undefined && Math.abs(event.time - seen.t) < within) return [];
+      rows.set(rowKeyOf(key), { t: event.time });
+      sweep(event.time);
+      return [event];
+    },
+  };
+}

@@ -1,0 +1,35 @@
+/** The step `flatten`: makes one level of nested objects and arrays: `{ a: { b: 1 } }` becomes `{ "a.b": 1 }`. */
+import { boolean, group, text, type Infer } from "../core/field.ts";
+import { isMap } from "../core/path.ts";
+import { failed, mapIn } from "./payload.ts";
+import type { Step } from "./processor.ts";
+
+/** JSON.parse itself goes deeper; this is past what anything sends, and far from the end of the stack. */
+const depthMax = 100;
+
+export const flattenOptions = group(
+  {
+    separator: text({ doc: "What stands between the names", default: "." }),
+    arrays: boolean({ doc: "Arrays too, their items by number from 0", default: true }),
+  },
+  { doc: "Makes one level of nested objects and arrays", example: { separator: "_" } },
+);
+
+export function flattenStep({ separator, arrays }: Infer<typeof flattenOptions>): Step {
+  return {
+    process(event) {
+      const flat = new Map<string, unknown>();
+      const walk = (value: unknown, name: string, depth: number): void => {
+        const isNested = isMap(value) || (arrays && Array.isArray(value));
+        const members = isNested ? Object.entries(value) : [];
+        // An empty one says something, and stays.
+        if (members.length === 0) flat.set(name, value);
+        else if (depth >= depthMax)
+          throw failed(`Step flatten goes ${depthMax} levels deep at most`);
+        for (const [key, member] of members) walk(member, `${name}${separator}${key}`, depth + 1);
+      };
+      for (const [key, member] of Object.entries(mapIn(event, "flatten"))) walk(member, key, 1);
+      return [{ ...event, payload: Object.fromEntries(flat) }];
+    },
+  };
+}

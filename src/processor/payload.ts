@@ -1,0 +1,59 @@
+/** What steps read out of an event, and what they say when it is not there. */
+import { HoldfastError } from "../core/errors.ts";
+import { text, type Field } from "../core/field.ts";
+import { isMap, pathOf, valueAt, type PayloadPath } from "../core/path.ts";
+import type { Event } from "./processor.ts";
+
+/** The option that names a field of the payload. */
+export function fieldOption(doc: string, example = "temperature"): Field<string> {
+  return text({ doc, example });
+}
+
+/** The option that says what a step tells events apart by. */
+export function byOption(): Field<string> {
+  return text({
+    doc: "What it goes by: key (the event's key), or a path into the payload",
+    default: "key",
+  });
+}
+
+/** How many rows a step remembers unless it is told otherwise: 10,000 of about 100 bytes are a megabyte. */
+export const rowsStandard = 10_000;
+export const rowsMost = 100_000;
+
+/** Tells what an event is grouped by; null: it has nothing of the kind. */
+export function keyReader(by: string): (event: Event) => string | null {
+  if (by === "key") return (event) => event.key;
+  const path = pathOf(by);
+  return (event) => {
+    const found = valueAt(event.payload, path);
+    if (found === undefined || found === null) return null;
+    return typeof found === "string" ? found : JSON.stringify(found);
+  };
+}
+
+/** The key as a table's: an event without one stands with all others that have none. */
+export function rowKeyOf(key: string | null): string {
+  return key === null ? "-" : `=${key}`;
+}
+
+/** @throws HoldfastError HANDLER_FAILED when the payload is no JSON object */
+export function mapIn(event: Event, step: string): Record<string, unknown> {
+  if (isMap(event.payload) && !(event.payload instanceof Uint8Array)) return event.payload;
+  throw failed(`Step ${step} asks for a payload that is a JSON object`);
+}
+
+/**
+ * The number at a path; undefined where there is nothing, or null.
+ * @throws HoldfastError HANDLER_FAILED when something else stands there
+ */
+export function numberIn(event: Event, path: PayloadPath, step: string): number | undefined {
+  const found = valueAt(event.payload, path);
+  if (found === undefined || found === null) return undefined;
+  if (typeof found === "number") return found;
+  throw failed(`Step ${step} asks for a number in ${path.join(".")}: it is ${typeof found}`);
+}
+
+export function failed(message: string): HoldfastError {
+  return new HoldfastError("HANDLER_FAILED", message);
+}

@@ -1,0 +1,158 @@
+/** What each step that remembers does when its bound is reached, and what it leaves of what it was. */
+import assert from "node:assert/strict";
+import { renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
+import { test } from "node:test";
+import { ChainRun, type Written } from "../support/chain-run.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const start = Date.UTC(2026, 0, 1);
+
+const bounded: readonly Written[] = [
+  { deadband: { field: "n", delta: 0, keys: 100 } },
+  { throttle: { every: "1h", keys: 100 } },
+  { sample: { oneOf: 2, keys: 100 } },
+  { dedupe: { by: "n", within: "1d", keys: 100 } },
+  { alert: { field: "n", above: -1, keys: 100 } },
+  { join: { stream: "in", as: "x", keys: 100 } },
+];
+
+test("every step that remembers forgets the key that rested longest past its bound, and counts it", () => {
+  for (const step of bounded) {
+    const run = new ChainRun([step]);
+    for (let n = 0; n < 250; n++) run.put({ key: `k${n}`, time: start + n, payload: { n } });
+    assert.deepEqual(
+      run.chain.figures().map(({ rows }) => rows),
+      [100],
+    );
+    run.commit();
+    const name = Object.keys(step)[0] ?? "";
+    assert.equal(run.counts.get(`${name} evicted`), 150);
+    assert.equal(run.state.get(`proc/${name}`)?.size, 100);
+    // A bound that was lowered holds from the next start on.
+    const settings = { ...(step[name] as object), keys: 10 };
+    run.restart([{ [name]: settings }]);
+    assert.equal(run.chain.figures()[0]?.rows, 10);
+    run.commit();
+    assert.equal(run.state.get(`proc/${name}`)?.size, 10);
+  }
+});
+
+test("dedupe forgets what has had its time without being asked", () => {
+  const run = new ChainRun([{ dedupe: { by: "n", within: "1s" } }]);
+  for (let n = 0; n < 1000; n++) run.put({ time: start + n * 100, payload: { n } });
+  assert.ok((run.chain.figures()[0]?.rows ?? 0) <= 10);
+  run.commit();
+  assert.equal(run.counts.get("dedupe evicted"), undefined);
+});
+
+test("window closes the one that rested longest past its bound, tells so, and loses no event", () => {
+  const run = new ChainRun([{ window: { tumbling: "1h", windows: 120 } }]);
+  const found: Record<string, unknown>[] = [];
+  for (let n = 0; n < 600; n++) {
+    for (const { payload } of run.put({ key: `k${n % 200}`, time: start + n, payload: {} }))
+      found.push(payload as Record<string, unknown>);
+  }
+  assert.ok(found.every(({ evicted }) => evicted === true));
+  assert.equal(run.chain.figures()[0]?.rows, 121);
+  run.commit();
+  assert.equal(run.counts.get("window evicted"), found.length);
+  found.push(...run.silence().map(({ payload }) => payload as Record<string, unknown>));
+  const total = found.reduce((sum, { count }) => sum + (count as number), 0);
+  assert.equal(total, 600);
+});
+
+test("window closes at most 1,000 with one event, and the rest behind it", () => {
+  const run = new ChainRun([{ window: { tumbling: "1s" } }]);
+  for (let n = 0; n < 2_500; n++) run.put({ key: `k${n}`, time: start, payload: {} });
+  assert.equal(run.put({ key: "x", time: start + 5_000 }).length, 1000);
+  assert.equal(run.chain.idleAfterMs("in"), 0);
+  assert.equal(run.silence().length, 1000);
+  assert.equal(run.put({ key: "x", time: start + 5_001 }).length, 500);
+});
+
+test("window refuses an event whose time lies past its receipt: it would close what is not over", () => {
+  const run = new ChainRun([{ window: { tumbling: "1m", ahead: "1h" } }]);
+  run.put({ time: start, receivedAt: start, payload: {} });
+  const far = start + 3_600_001;
+  assert.throws(() => run.put({ time: far, receivedAt: start, payload: {} }), {
+    code: "HANDLER_FAILED",
+    message: /3600001 ms ahead of its receipt/,
+  });
+  assert.equal(run.put({ time: start + 1, payload: {} }).length, 0);
+  // While the clock was not set its receipt says nothing.
+  const clock = "unsynced" as const;
+  const [closed] = run.put({ time: far, receivedAt: 0, clock, payload: {} });
+  assert.deepEqual(closed?.payload, { start, end: start + 60_000, key: null, count: 2 });
+});
+
+test("window marks what came while the clock was not set", () => {
+  const run = new ChainRun([{ window: { tumbling: "1s" } }]);
+  run.put({ time: start, clock: "provisional", payload: {} });
+  run.put({ time: start + 1, payload: {} });
+  const payloads = [
+    ...run.payloads({ time: start + 1500 }),
+    ...run.payloads({ time: start + 2500 }),
+  ];
+  assert.deepEqual(
+    payloads.map((each) => (each as { provisional?: true }).provisional),
+    [true, undefined],
+  );
+});
+
+test("window drops what is open when its options are others, tells so, and begins anew", () => {
+  const run = new ChainRun([{ window: { tumbling: "1s" } }]);
+  run.put({ time: start, payload: {} });
+  run.commit();
+  run.restart([{ window: { tumbling: "2s" } }]);
+  assert.match(run.context.lines.at(-1)?.message ?? "", /what was open is dropped/);
+  run.commit();
+  assert.equal(run.counts.get("window evicted"), 1);
+  assert.equal(run.state.get("proc/window")?.size, 0);
+  assert.equal(run.put({ time: start, payload: {} }).length, 0);
+});
+
+test("a window that reads two streams waits for the slower one until that has gone silent", () => {
+  const run = new ChainRun([{ window: { tumbling: "1s" } }]);
+  const put = (stream: string, at: number): number =>
+    run.put({ stream, time: start + at, payload: {} }).length;
+  assert.equal(put("fast", 0) + put("slow", 0), 0);
+  assert.equal(put("fast", 5_000), 0);
+  assert.equal(run.chain.idleAfterMs("slow"), 1000);
+  assert.equal(run.silence("slow").length, 1);
+  assert.equal(run.chain.idleAfterMs("slow"), null);
+  assert.equal(put("fast", 6_000), 1);
+});
+
+test("enrich reads its table anew when the file changes, and keeps it while the file is wrong", async (t) => {
+  const folder = tempDir(t);
+  const write = (text: string): void => {
+    writeFileSync(join(folder, "new"), text);
+    renameSync(join(folder, "new"), join(folder, "t.csv"));
+  };
+  const run = new ChainRun([{ enrich: { table: "t.csv" } }], folder);
+  await assert.rejects(run.chain.open(), { code: "CONFIG_INVALID", message: /no such file/ });
+  write("key,place\na,hall\n");
+  await run.chain.open();
+  const place = async (): Promise<unknown> => {
+    run.clock.advance(5_000);
+    run.put({ key: "a" });
+    const lines = run.context.lines.length;
+    for (let turns = 0; turns < 200 && run.context.lines.length === lines; turns++) await turn();
+    return (run.payloads({ key: "a" })[0] as { place?: string }).place;
+  };
+  assert.equal(await place(), "hall");
+  write("key,place\na,attic\n");
+  assert.equal(await place(), "attic");
+  for (const wrong of [
+    "key,place\na\n",
+    'key,place\na,"b\n',
+    "key,place\na,b\na,c\n",
+    "place\nb\n",
+  ]) {
+    write(wrong);
+    assert.equal(await place(), "attic");
+    assert.match(run.context.lines.at(-1)?.message ?? "", /what it said before stands/);
+  }
+});
