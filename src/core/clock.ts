@@ -57,6 +57,13 @@ export function systemClock(quality: () => ClockQuality): Clock {
   };
 }
 
+/** The process does not end while this is held: timers of `after` do not keep it alive. */
+export function keepAlive(clock: Pick<Clock, "sleep">): Disposable {
+  const end = new AbortController();
+  clock.sleep(Number.MAX_SAFE_INTEGER, end.signal).catch(() => undefined);
+  return { [Symbol.dispose]: () => end.abort() };
+}
+
 function readBootId(): string {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();

@@ -14,7 +14,7 @@
  *
  * It does not promise order between events without a common `key`.
  */
-import { systemClock, type Clock } from "../core/clock.ts";
+import { keepAlive, systemClock, type Clock } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import { systemRandom } from "../core/random.ts";
@@ -139,6 +139,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
     let stopping: () => void = () => undefined;
     const asked = new Promise<void>((resolve) => (stopping = resolve));
     using _signals = onStopSignals(() => stopping());
+    using _alive = keepAlive(this.#clock);
     try {
       await Promise.race([asked, this.start()]);
       const ended = Promise.all(this.#subscriptions.map(({ worker }) => worker.ended()));
@@ -245,6 +246,7 @@ export class Stream<P = Record<string, unknown>> implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
+    using _alive = keepAlive(this.#clock);
     this.#stopping.abort();
     await this.#started?.catch(() => undefined);
     await Promise.all(this.#subscriptions.map(({ worker }) => worker.stop(graceMs)));

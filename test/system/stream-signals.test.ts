@@ -54,6 +54,24 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
   });
 }
 
+test("Stream.runForever() keeps the process alive with nothing but memory, until SIGTERM", async (t) => {
+  const script = new URL("../support/signalled-child.ts", import.meta.url).pathname;
+  const child = spawn(process.execPath, [script, "memory", "slow"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  let output = "";
+  child.stdout.on("data", (data: Buffer) => (output += String(data)));
+  const exit = once(child, "exit");
+  await until("the event", () => output.includes("ended one") || child.exitCode !== null);
+  // Longer than any timer that a waiting stream has.
+  await new Promise((resolve) => setTimeout(resolve, 3_000));
+  assert.equal(child.exitCode, null, "it ended by itself");
+  child.kill("SIGTERM");
+  assert.deepEqual(await exit, [0, null]);
+  assert.match(output, /stopped\n$/);
+});
+
 test("Stream.runForever() ends at once at a second signal, whatever its handlers do", async (t) => {
   const { child, exit, output } = await worker(t, "stuck");
   child.kill("SIGTERM");
