@@ -12,7 +12,7 @@ import { createJournal } from "../../src/journal/thread.ts";
 import { MemoryPlane } from "../../src/plane/memory.ts";
 import { createChain } from "../../src/processor/chain.ts";
 import { BatchProcessor, type Gate } from "../../src/stream/batch-processor.ts";
-import { compileStream, streamOptions, type StreamSettings } from "../../src/stream/schema.ts";
+import { compileStream, streamOptions } from "../../src/stream/schema.ts";
 import { settingsOf, type Written } from "../support/chain-run.ts";
 import { journalSetup } from "../support/journal-setup.ts";
 import { openRules } from "../support/processing-line.ts";
@@ -22,6 +22,8 @@ import { testEpoch } from "../support/stored-event.ts";
 const batch = 500;
 const batches = 200;
 const sensors = 20;
+/** Of the backlog; a part of all. */
+const commitEvents = 4_000;
 const start = Date.UTC(2026, 0, 1);
 
 const typical: readonly Written[] = [
@@ -132,10 +134,11 @@ async function whole(
   });
   const journal = createJournal(recordingContext("journal"), setup);
   await journal.open([{ group: "proc", streams: ["in"] }]);
-  for (let n = 0; n < events;) {
+  for (let first = 0; first < events; first += commitEvents) {
     await new Promise<void>((resolve) => {
-      for (let end = Math.min(events, n + 4_000); n < end; n++)
-        journal.append("in", readingOf(n), n === end - 1 ? resolve : () => undefined);
+      const last = first + commitEvents - 1;
+      for (let n = first; n <= last; n++)
+        journal.append("in", readingOf(n), n === last ? resolve : () => undefined);
       journal.commitSoon();
     });
   }
@@ -148,7 +151,7 @@ async function whole(
     key: "device",
     time: "ts",
     schema: { device: "string", temperature: "number?" },
-  }) as StreamSettings;
+  });
   const rules = compileStream("in", options);
   const processing = createProcessing({
     context,
