@@ -57,6 +57,7 @@ export async function startProcessors(parts: ProcessorParts): Promise<void> {
       batch: { max: options.batch.max, waitMs: options.batch.wait },
       timeoutMs: options.timeout,
       order: options.order,
+      stateBound: options.state,
       policy: {
         attempts: retry.attempts,
         baseMs: retry.backoff,

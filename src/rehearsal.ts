@@ -105,7 +105,11 @@ async function createPart(
     ...(handler !== undefined && { handler }),
     ...(options.to !== undefined && { to: options.to }),
     timeoutMs: options.timeout,
-    state: { get: (_space, key) => Promise.resolve(state.get(key) ?? null) },
+    wallMs: () => clock.wallMs(),
+    state: {
+      get: (_space, key) => Promise.resolve(state.get(key) ?? null),
+      list: (_space, after, limit) => Promise.resolve(listed(state, after, limit)),
+    },
     formatOf: (stream) => rulesOf(stream).format,
     derive: createDerive(rulesOf, clock),
   });
@@ -248,6 +252,15 @@ class Stage implements Rehearsal {
   #refuse(stream: string, { code, message: reason }: HoldfastError, payload: Uint8Array): void {
     this.#refusals.push({ stream, code, reason, payload });
   }
+}
+
+function listed(
+  state: ReadonlyMap<string, Uint8Array>,
+  after: string,
+  limit: number,
+): { key: string; value: Uint8Array }[] {
+  const keys = [...state.keys()].filter((key) => key > after).toSorted();
+  return keys.slice(0, limit).map((key) => ({ key, value: state.get(key) ?? new Uint8Array() }));
 }
 
 interface DrivenClock extends Clock {

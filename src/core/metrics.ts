@@ -38,6 +38,16 @@ export const metricTable = {
     help: "Events behind a step's watermark (late), and rows of its state that went before their time (evicted)",
     labels: ["processor", "step", "what"],
   },
+  holdfast_state_keys: {
+    kind: "gauge",
+    help: "Keys that a processor's handler keeps in its state, every five minutes",
+    labels: ["processor"],
+  },
+  holdfast_state_bytes: {
+    kind: "gauge",
+    help: "Bytes of those keys and their values",
+    labels: ["processor"],
+  },
   holdfast_step_rows: {
     kind: "gauge",
     help: "Rows that a step remembers: keys, or open windows",

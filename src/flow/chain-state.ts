@@ -1,6 +1,7 @@
-/** Brings what a processor's steps remember out of the journal into memory, in pages. */
+/** What a processor remembers, out of the journal: a handler's values one by one, its steps' all at once, in pages. */
 import type { Journal, StateEntry } from "../journal/journal.ts";
 import type { Chain } from "../processor/processor.ts";
+import type { ListedStore } from "../state/state.ts";
 import type { Patience } from "./patience.ts";
 
 /** Rows in one answer of the journal: of 100 bytes each 100 KiB, and at the most 6 MiB (windows with percentiles). */
@@ -27,4 +28,11 @@ export async function loadChain(
   }
   chain.loaded();
   return true;
+}
+
+export function storeOf(journal: Pick<Journal, "readState" | "readStates">): ListedStore {
+  return {
+    get: (space, key) => journal.readState(space, key),
+    list: (space, after, limit) => journal.readStates(space, after, limit),
+  };
 }

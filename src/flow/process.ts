@@ -31,7 +31,7 @@ import type { Plane } from "../plane/plane.ts";
 import { BatchProcessor, type BatchItem } from "../stream/batch-processor.ts";
 import type { StreamRules } from "./admit.ts";
 import type { Policy } from "./decide.ts";
-import { loadChain } from "./chain-state.ts";
+import { loadChain, storeOf } from "./chain-state.ts";
 import { createDerive } from "./derive.ts";
 import { Errands } from "./errands.ts";
 import { Patience } from "./patience.ts";
@@ -39,6 +39,7 @@ import { ProcessingHealth } from "./processing-health.ts";
 import { RetryRows } from "./retry-rows.ts";
 import { Silence } from "./silence.ts";
 import { ReaderSet } from "./reader-set.ts";
+import { StateMeter, type StateBound } from "./state-meter.ts";
 import { StreamReader, type ReadyBatch } from "./stream-reader.ts";
 import { Verdicts } from "./verdicts.ts";
 
@@ -56,6 +57,7 @@ export interface ProcessingParts {
   readonly batch: { readonly max: number; readonly waitMs: number };
   readonly timeoutMs: number;
   readonly order: "key" | "none";
+  readonly stateBound: StateBound;
   readonly policy: Policy;
   /** The processor has stopped for good: the journal is gone, or a handler said so. */
   readonly onFatal: (error: unknown) => void;
@@ -98,6 +100,7 @@ class Loop implements Processing {
   readonly #handlers = new AbortController();
   readonly #end = new AbortController();
   readonly #silence: Silence;
+  readonly #meter: StateMeter;
   readonly #errands = new Errands();
   #isAttached = false;
   #isStopping = false;
@@ -111,6 +114,7 @@ class Loop implements Processing {
     const { context, journal, from, policy, rulesOf, chain } = parts;
     const { name, log, clock } = context;
     this.#rows = new RetryRows(parts.order === "key");
+    this.#meter = new StateMeter(context, journal, parts.stateBound);
     this.#silence = new Silence(context, chain, policy);
     this.#health = new ProcessingHealth({
       context,
@@ -132,7 +136,9 @@ class Loop implements Processing {
       ...(parts.handler !== undefined && { handler: parts.handler }),
       ...(parts.to !== undefined && { to: parts.to }),
       timeoutMs: parts.timeoutMs,
-      state: { get: (space, key) => journal.readState(space, key) },
+      wallMs: () => clock.wallMs(),
+      state: storeOf(journal),
+      stateProblem: () => this.#meter.problem,
       formatOf: (stream) => rulesOf(stream).format,
       derive: createDerive(rulesOf, clock),
     });
@@ -254,7 +260,7 @@ class Loop implements Processing {
         group: this.#parts.context.name,
         cursors: [{ stream, from: batch.from, to }],
         emits: run.emits,
-        state: run.state,
+        state: this.#meter.withEnded(run.state),
         retries: { put: verdicts.put, remove: [] },
         deadLetters: verdicts.deadLetters,
       };
@@ -331,6 +337,7 @@ class Loop implements Processing {
 
   async #runItems(stream: string, items: readonly BatchItem[], verdicts: Verdicts) {
     const { clock } = this.#parts.context;
+    if (this.#parts.handler !== undefined) await this.#patience.answer(() => this.#meter.look());
     const startedMs = clock.monotonicMs();
     const outcome = await this.#processor.run(items, verdicts, this.#handlers.signal);
     this.#health.took(stream, clock.monotonicMs() - startedMs);
@@ -343,7 +350,10 @@ class Loop implements Processing {
     const outcome: UnitOutcome | null = await this.#patience.answer(() =>
       journal.commit(unit, this.#isStopping ? "soon" : when),
     );
-    if (outcome === "committed") return true;
+    if (outcome === "committed") {
+      this.#meter.committed(unit.state ?? []);
+      return true;
+    }
     if (outcome === "refused") {
       context.log.info("Cursors have moved: the processor reads from where they are now");
       await this.#attach();

@@ -1,5 +1,6 @@
 /** The admin API's routes over processors that run: a replay, and what they remember. */
 import { HoldfastError } from "../core/errors.ts";
+import { endOf } from "../core/expiring.ts";
 import { readTime } from "../core/event-time.ts";
 import { wholeNumber } from "./admin-request.ts";
 import type { AdminView } from "./admin-routes.ts";
@@ -113,19 +114,21 @@ function stateRoute({ journal }: AdminView): Route {
       const key = query.get("key");
       if (key === null) {
         const found = await journal.readStates(space, query.get("after"), limit);
-        const entries = found.map((each) => ({ key: each.key, value: valueOf(each.value) }));
+        const entries = found.map((each) => ({ key: each.key, ...shown(each.value) }));
         return json({ space, entries });
       }
       const value = await journal.readState(space, key);
       if (value === null) throw new Problem(404, `Space ${space} has no key ${key}`);
-      return json({ space, entries: [{ key, value: valueOf(value) }] });
+      return json({ space, entries: [{ key, ...shown(value) }] });
     },
   };
 }
 
-/** State is JSON, always. */
-function valueOf(value: Uint8Array): unknown {
-  return JSON.parse(Buffer.from(value).toString("utf8")) as unknown;
+/** State is JSON, always; perhaps with an end. */
+function shown(bytes: Uint8Array): { readonly value: unknown; readonly endsAt?: string } {
+  const { value, endsAt } = endOf(bytes);
+  const json = JSON.parse(Buffer.from(value).toString("utf8")) as unknown;
+  return { value: json, ...(endsAt !== null && { endsAt: new Date(endsAt).toISOString() }) };
 }
 
 function removeRoute(parts: AdminView): Route {

@@ -70,6 +70,8 @@ export interface Journal {
   /** Values of one space whose keys come behind `after`, in the order of their keys, at most `limit`. */
   readStates(space: string, after: string | null, limit: number): Promise<readonly StateEntry[]>;
   readStateSpaces(): Promise<readonly StateSpace[]>;
+  /** Keys of one space whose values have had their time (core/expiring.ts), at most `limit`. */
+  readEndedStates(space: string, nowMs: number, limit: number): Promise<readonly string[]>;
   readRetries(group: string): Promise<readonly RetryRow[]>;
   /** The oldest whose id is beyond `after` (0 where it is left out), at most `limit`. */
   readDeadLetters(stream: string, limit: number, after?: number): Promise<readonly DeadLetter[]>;

@@ -177,6 +177,7 @@ export interface Requests {
   state: { ask: { space: string; key: string }; answer: Uint8Array | null };
   retries: { ask: { group: string }; answer: RetryRow[] };
   states: { ask: { space: string; after: string | null; limit: number }; answer: StateEntry[] };
+  endedStates: { ask: { space: string; nowMs: number; limit: number }; answer: string[] };
   stateSpaces: { ask: null; answer: StateSpace[] };
   deadLetters: { ask: { stream: string; limit: number; after: number }; answer: DeadLetter[] };
   packetIds: { ask: { source: string }; answer: PacketIdentifier[] };

@@ -1,5 +1,6 @@
 /** Reading the file: chunks from any cursor, and the small tables. */
 import type { ClockQuality, Headers } from "../core/event.ts";
+import { endedBelow } from "../core/expiring.ts";
 import { openChunk, type ChunkHead } from "./chunk.ts";
 import { JoinedReader } from "./joined.ts";
 import type { Epochs } from "./epochs.ts";
@@ -30,6 +31,7 @@ export class JournalReader {
   readonly #state;
   readonly #states;
   readonly #spaces;
+  readonly #ended;
   readonly #retries;
   readonly #letters;
   readonly #packets;
@@ -54,6 +56,9 @@ export class JournalReader {
     this.#states = db.prepare(
       "SELECT key, value FROM state WHERE space = ? AND key > ? ORDER BY key LIMIT ?",
     );
+    this.#ended = db
+      .prepare("SELECT key FROM state WHERE space = ? AND value >= x'01' AND value < ? LIMIT ?")
+      .pluck();
     this.#spaces = db.prepare(
       `SELECT space, count(*) AS keys, sum(length(CAST(key AS BLOB)) + length(value)) AS bytes
         FROM state GROUP BY space ORDER BY space`,
@@ -189,7 +194,11 @@ export class JournalReader {
     return this.#states.all(space, after ?? "", limit) as StateEntry[];
   }
 
-  /** Reads through all that is kept: asked for by people. */
+  endedStates({ space, nowMs, limit }: Requests["endedStates"]["ask"]): string[] {
+    return this.#ended.all(space, endedBelow(nowMs), limit) as string[];
+  }
+
+  /** Reads through all that is kept: asked for now and then. */
   stateSpaces(): StateSpace[] {
     return this.#spaces.all() as StateSpace[];
   }

@@ -34,6 +34,7 @@ import { readEvents } from "./reading.ts";
 import { RecentChunks } from "./recent-chunks.ts";
 import type { Sent } from "./sent.ts";
 import { JournalTrouble } from "./trouble.ts";
+import { workerSetupOf } from "./worker-setup.ts";
 
 export interface JournalSetup {
   readonly settings: Omit<JournalSettings, "wearBudget" | "cardEndurance">;
@@ -106,20 +107,7 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep, contrac
   }
 
   async open(groups: readonly contract.GroupDeclaration[]): Promise<void> {
-    const { settings, path, device, board, streams, fault } = this.#setup;
-    const worker: WorkerSetup = {
-      path,
-      device,
-      board,
-      groups,
-      durability: settings.durability,
-      maxBytes: settings.maxBytes,
-      maxAgeMs: settings.maxAge,
-      dropOldest: settings.onFull === "drop-oldest",
-      bootId: this.#context.clock.bootId,
-      streams,
-      ...(fault !== undefined && { fault }),
-    };
+    const worker = workerSetupOf(this.#setup, groups, this.#context.clock.bootId);
     this.#channel = new Channel(worker, this.#moment(), this.#context.clock, this.#setup.onFatal);
     const opened = await this.#channel.open(
       (waits) => this.#trouble.waiting(waits.disk, waits.message),
@@ -227,6 +215,10 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep, contrac
 
   readStateSpaces(): Promise<readonly contract.StateSpace[]> {
     return this.#ask().ask("stateSpaces", null);
+  }
+
+  readEndedStates(space: string, nowMs: number, limit: number): Promise<readonly string[]> {
+    return this.#ask().ask("endedStates", { space, nowMs, limit });
   }
 
   readRetries(group: string): Promise<readonly contract.RetryRow[]> {

@@ -242,6 +242,7 @@ const handlers: {
   state: ({ space, key }) => serving().reader.state(space, key),
   retries: ({ group }) => serving().reader.retries(group),
   states: (ask) => serving().reader.states(ask),
+  endedStates: (ask) => serving().reader.endedStates(ask),
   stateSpaces: () => serving().reader.stateSpaces(),
   deadLetters: (ask) => serving().reader.deadLetters(ask),
   packetIds: ({ source }) => serving().reader.packetIds(source),
@@ -279,6 +280,7 @@ const postponable: ReadonlySet<RequestKind> = new Set([
   "state",
   "states",
   "stateSpaces",
+  "endedStates",
   "retries",
   "deadLetters",
 ]);

@@ -8,6 +8,7 @@ import {
   listOf,
   oneOf,
   optional,
+  size,
   text,
 } from "../core/field.ts";
 import { stepOptions } from "./kinds.ts";
@@ -52,6 +53,13 @@ const options = group(
       min: "10ms",
       max: "1h",
     }),
+    state: group(
+      {
+        maxKeys: integer({ doc: "The most keys", default: 100_000, min: 1 }),
+        maxBytes: size({ doc: "The most bytes of keys and values", default: "64MiB" }),
+      },
+      { doc: "What its handler may remember; beyond it new keys fail their event" },
+    ),
     order: oneOf(["key", "none"], {
       doc: "While an event waits for a retry, later ones of its key wait behind it (key) or do not (none)",
       default: "key",

@@ -131,9 +131,15 @@ export interface HandlerContext {
   /** Transactional with the batch; sees its own uncommitted writes. */
   readonly state: {
     get(key: string): Promise<unknown>;
-    /** `value` is anything that JSON can hold, at most 64 KiB of it. */
-    put(key: string, value: unknown): void;
+    /**
+     * `value` is anything that JSON can hold, at most 64 KiB of it. `ttlMs`: it is as if it were not there after so long
+     * by this device's clock.
+     * @throws HoldfastError HANDLER_FAILED when the processor's state is at its bound
+     */
+    put(key: string, value: unknown, options?: { readonly ttlMs?: number }): void;
     delete(key: string): void;
+    /** The keys that begin with `prefix` and their values, in order, at most 1,000. */
+    scan(prefix: string): Promise<readonly { readonly key: string; readonly value: unknown }[]>;
   };
   /** Emits into a stream, in the same unit of work. `payload` is an object for JSON, a string, or bytes. */
   emit(

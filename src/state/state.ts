@@ -10,6 +10,16 @@ export interface StateStore {
   get(space: string, key: string): Promise<Uint8Array | null>;
 }
 
+/** A store that can also be looked through. */
+export interface ListedStore extends StateStore {
+  /** Committed values whose keys come behind `after`, in the order of the keys, at most `limit`. */
+  list(
+    space: string,
+    after: string,
+    limit: number,
+  ): Promise<readonly { readonly key: string; readonly value: Uint8Array }[]>;
+}
+
 /** One write of a unit of work; null deletes. */
 export interface StateWrite {
   readonly space: string;

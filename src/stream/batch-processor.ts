@@ -32,7 +32,8 @@ import type {
   Handler,
   HandlerContext,
 } from "../processor/processor.ts";
-import type { StateStore, StateWrite } from "../state/state.ts";
+import type { ListedStore, StateWrite } from "../state/state.ts";
+import { unended, withEnd } from "../core/expiring.ts";
 import { BatchEffects, type EventEffects } from "./effects.ts";
 import { emitTo, HandlerCall, translate } from "./handler-call.ts";
 
@@ -41,12 +42,16 @@ export interface BatchProcessorParts {
   readonly name: string;
   readonly log: Log;
   readonly clock: Clock;
+  /** By what the ends of state are counted. */
+  readonly wallMs: () => number;
   readonly chain: Chain;
   readonly handler?: Handler | BatchHandler;
   /** Takes what the chain gives; left out: only what the handler emits is kept. */
   readonly to?: string;
   readonly timeoutMs: number;
-  readonly state: StateStore;
+  readonly state: ListedStore;
+  /** Why its state takes no new key; null: it does. */
+  readonly stateProblem?: () => string | null;
   readonly formatOf: (stream: string) => PayloadFormat;
   readonly derive: Derive;
 }
@@ -212,8 +217,11 @@ export class BatchProcessor {
   }
 
   #begin(): Batch {
-    const { name, state } = this.#parts;
-    return { effects: new BatchEffects<Emit>((key) => state.get(name, key)), refused: [] };
+    const { name, state, wallMs } = this.#parts;
+    const effects = new BatchEffects<Emit>(async (key) =>
+      unended(await state.get(name, key), wallMs()),
+    );
+    return { effects, refused: [] };
   }
 
   #outcome({ effects, refused }: Batch): Omit<BatchOutcome, "settled" | "succeeded" | "failures"> {
@@ -350,5 +358,8 @@ export class BatchProcessor {
 }
 
 function writesOf(effects: BatchEffects<Emit>, space: string): StateWrite[] {
-  return effects.writes().map(({ key, value }) => ({ space, key, value }));
+  return effects.writes().map(({ key, value, expiresAt }) => {
+    const hasEnd = value !== null && expiresAt !== undefined;
+    return { space, key, value: hasEnd ? withEnd(value, expiresAt) : value };
+  });
 }

@@ -59,6 +59,7 @@ export class BatchEffects<E> {
     return new EventEffects<E>(
       (key) => this.#read(key),
       (key) => this.#versions.get(key) ?? 0,
+      () => this.#writes.keys(),
     );
   }
 
@@ -108,8 +109,15 @@ export class EventEffects<E> {
   isClosed = false;
   readonly #readBelow: ReadState;
   readonly #versionBelow: (key: string) => number;
+  /** Keys that earlier events of the batch have written. */
+  readonly writtenBelow: () => Iterable<string>;
 
-  constructor(readBelow: ReadState, versionBelow: (key: string) => number) {
+  constructor(
+    readBelow: ReadState,
+    versionBelow: (key: string) => number,
+    writtenBelow: () => Iterable<string>,
+  ) {
+    this.writtenBelow = writtenBelow;
     this.#readBelow = readBelow;
     this.#versionBelow = versionBelow;
   }
@@ -142,10 +150,14 @@ export class EventEffects<E> {
     for (const [key, write] of writes) this.writes.set(key, write);
   }
 
+  /** Keys that were read and had a value. */
+  readonly found = new Set<string>();
+
   async get(key: string): Promise<unknown> {
     const own = this.writes.get(checkedKey(key));
     if (own === undefined && !this.seen.has(key)) this.seen.set(key, this.#versionBelow(key));
     const bytes = own === undefined ? await this.#readBelow(key) : own.value;
+    if (bytes !== null) this.found.add(key);
     return bytes === null ? undefined : (JSON.parse(Buffer.from(bytes).toString()) as unknown);
   }
 

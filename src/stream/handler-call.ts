@@ -4,6 +4,7 @@ import type { Log } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { BatchHandler, Event, Handler, HandlerContext } from "../processor/processor.ts";
 import type { Derive, Emit } from "./batch-processor.ts";
+import type { ListedStore } from "../state/state.ts";
 import type { EventEffects } from "./effects.ts";
 
 export interface HandlerCallParts {
@@ -12,7 +13,14 @@ export interface HandlerCallParts {
   readonly to?: string;
   readonly timeoutMs: number;
   readonly derive: Derive;
+  readonly name: string;
+  readonly state: ListedStore;
+  readonly stateProblem?: () => string | null;
+  readonly wallMs: () => number;
 }
+
+/** The most that `scan` gives at once. */
+const scanMax = 1_000;
 
 export class HandlerCall {
   readonly #parts: HandlerCallParts;
@@ -41,13 +49,41 @@ export class HandlerCall {
     }
   }
 
+  /** What is committed, with what the batch and the event have written over it. */
+  async #scan(
+    prefix: string,
+    effects: EventEffects<Emit>,
+  ): Promise<{ key: string; value: unknown }[]> {
+    const { name, state } = this.#parts;
+    const committed = await state.list(name, prefix, scanMax);
+    const keys = new Set([
+      prefix,
+      ...committed.map(({ key }) => key),
+      ...effects.writtenBelow(),
+      ...effects.writes.keys(),
+    ]);
+    const wanted = [...keys].filter((key) => key !== "" && key.startsWith(prefix)).toSorted();
+    const found: { key: string; value: unknown }[] = [];
+    for (const key of wanted.slice(0, scanMax)) {
+      const value = await effects.get(key);
+      if (value !== undefined) found.push({ key, value });
+    }
+    return found;
+  }
+
   #contextOf(
     event: Event,
     attempt: number,
     effects: EventEffects<Emit>,
     signal: AbortSignal,
   ): HandlerContext {
-    const { derive, log } = this.#parts;
+    const { derive, log, wallMs, stateProblem } = this.#parts;
+    const put: HandlerContext["state"]["put"] = (key, value, { ttlMs } = {}) => {
+      const problem = stateProblem?.() ?? null;
+      if (problem !== null && !effects.found.has(key) && !effects.writes.has(key))
+        throw new HoldfastError("HANDLER_FAILED", `Cannot keep state ${key}: ${problem}`);
+      effects.put(key, value, ttlMs === undefined ? undefined : wallMs() + ttlMs);
+    };
     /** A handler that ran past its end is no reason to crash: it is told once, in the log. */
     const ifOpen = (act: () => void): void => {
       if (!effects.isClosed) act();
@@ -65,8 +101,9 @@ export class HandlerCall {
     return {
       state: {
         get: (key) => effects.get(key),
-        put: (key, value) => ifOpen(() => effects.put(key, value)),
+        put: (key, value, options) => ifOpen(() => put(key, value, options)),
         delete: (key) => ifOpen(() => effects.delete(key)),
+        scan: (prefix) => this.#scan(prefix, effects),
       },
       emit: (stream, payload, options = {}) =>
         ifOpen(() => emitTo(effects, stream, derive(stream, payload, event, options))),

@@ -19,6 +19,7 @@ test("processorOptions fills in the contract's defaults", () => {
     steps: [],
     batch: { max: 500, wait: 1000 },
     timeout: 30_000,
+    state: { maxKeys: 100_000, maxBytes: 64 * 1024 * 1024 },
     order: "key",
     retry: { attempts: 5, backoff: 1000, maxBackoff: 300_000 },
     onFailure: "dead-letter",

@@ -35,7 +35,9 @@ function processorWith(given: Partial<BatchProcessorParts> = {}) {
     chain: plainChain(),
     to: "out",
     timeoutMs: 1000,
+    wallMs: () => clock.wallMs(),
     state: {
+      list: async () => [],
       get: async (space, key) => {
         asked.push(`${space}/${key}`);
         return stored.get(key) ?? null;

@@ -2,6 +2,7 @@
  * A whole journal in lists: everything that the contract promises but the disk. What is committed lies in a
  * `ListDisk`, which outlives a `MortalJournal`: `kill` one and make another to see what a crash leaves.
  */
+import { unended } from "../../src/core/expiring.ts";
 import type { HoldfastError } from "../../src/core/errors.ts";
 import type { NewEvent, StoredEvent } from "../../src/core/event.ts";
 import type {
@@ -291,6 +292,14 @@ export class MortalJournal implements Journal {
       spaces.set(space, { space, keys: keys + 1, bytes: bytes + key.length + value.length });
     }
     return [...spaces.values()];
+  }
+
+  async readEndedStates(space: string, nowMs: number, limit: number): Promise<readonly string[]> {
+    const entries = await this.readStates(space, null, Number.POSITIVE_INFINITY);
+    return entries
+      .filter(({ value }) => unended(value, nowMs) === null)
+      .map(({ key }) => key)
+      .slice(0, limit);
   }
 
   async readRetries(group: string): Promise<readonly RetryRow[]> {

@@ -15,7 +15,15 @@ import { recordingContext, type RecordingContext } from "./recording-context.ts"
 export type LineOptions = Partial<
   Pick<
     ProcessingParts,
-    "from" | "to" | "handler" | "rulesOf" | "batch" | "timeoutMs" | "order" | "policy"
+    | "from"
+    | "to"
+    | "handler"
+    | "rulesOf"
+    | "batch"
+    | "timeoutMs"
+    | "order"
+    | "policy"
+    | "stateBound"
   >
 > & { readonly eventsMax?: number; readonly steps?: readonly StepSettings[] };
 
@@ -87,6 +95,7 @@ export class ProcessingLine {
       batch: { max: 50, waitMs: 100 },
       timeoutMs: 30_000,
       order: "key",
+      stateBound: { maxKeys: 1000, maxBytes: 1 << 20 },
       policy: { attempts: 3, baseMs: 1000, maxMs: 60_000, onFailure: "dead-letter" },
       onFatal: (error) => this.fatals.push(error),
       ...given,

@@ -89,6 +89,7 @@ export function shelfJournal(): ShelfJournal {
     readState: never,
     readStates: never,
     readStateSpaces: async () => [],
+    readEndedStates: never,
     readRetries: never,
     readPacketIds: never,
     releasePacketId: never,

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { backlogRun } from "./backlog.ts";
 import { powerCutLives, powerCutRun } from "./power-cut.ts";
+import { processingRun } from "./processing.ts";
 import { isKept, workersRun } from "./workers.ts";
 import { killRun, type KillPlan } from "./kills.ts";
 
@@ -51,6 +52,7 @@ const runs: Record<string, () => Promise<boolean>> = {
   "power-cut": powerCut,
   backlog,
   workers,
+  processing,
 };
 const chosen = positionals.length > 0 ? positionals : Object.keys(runs);
 let passed = true;
@@ -109,6 +111,19 @@ async function workers(): Promise<boolean> {
     }
   }
   return good;
+}
+
+/** Processors that remember, killed under load; 1,500 events a kill, about what passes between two of them. */
+async function processing(): Promise<boolean> {
+  const [seed, count] = [Number(values.seed), Number(values.kills)];
+  const folder = mkdtempSync(join(tmpdir(), "holdfast-torture-"));
+  const plan = { folder, kills: count, count: count * 1_500, rate: 1_500, seed };
+  const report = await processingRun(plan);
+  const kept = report.wrong.length === 0 && report.events >= plan.count;
+  process.stdout.write(`${JSON.stringify({ run: "processing", seed, kept, ...report })}\n`);
+  if (kept) rmSync(folder, { recursive: true, force: true });
+  else process.stdout.write(`  what is left of it: ${folder}\n`);
+  return kept;
 }
 
 /** kill -9 under load, through mosquitto and the embedded broker, at QoS 1 and 2, paced and as fast as it goes. */
