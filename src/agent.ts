@@ -10,6 +10,7 @@ import { systemRandom } from "./core/random.ts";
 import { dirname, resolve } from "node:path";
 import type { Config } from "./config/config.ts";
 import { stateFolder } from "./config/built-in.ts";
+import { classOf, groupsOf, listOf, streamsOf } from "./config/streams.ts";
 import { unlessAborted } from "./core/abort.ts";
 import { HoldfastError, messageOf } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
@@ -25,20 +26,14 @@ import { boardSerial, defaultDeviceId } from "./host/board.ts";
 import { readCardLife } from "./host/card.ts";
 import { sharedHealth } from "./host/health.ts";
 import { createDiskWatch } from "./host/disk.ts";
-import { createHttpServer } from "./host/http.ts";
+import { createHttpServer, type HttpServer } from "./host/http.ts";
 import { parseListen } from "./host/listen.ts";
 import { isAnyUp } from "./host/network.ts";
 import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
-import type {
-  GroupDeclaration,
-  Journal,
-  JournalHistory,
-  JournalUpkeep,
-} from "./journal/journal.ts";
-import type { StreamQuota } from "./journal/protocol.ts";
+import type { Journal, JournalHistory, JournalUpkeep } from "./journal/journal.ts";
 import { loadHandler } from "./processor/handler.ts";
 import { createStep } from "./processor/kinds.ts";
 import { paceOf } from "./sink/delivery-options.ts";
@@ -116,7 +111,7 @@ async function assemble(
       random: systemRandom,
     }),
   );
-  const { context, clock, health, metrics, log } = surroundings;
+  const { clock, health, metrics, log } = surroundings;
   // Health answers from the first moment: a technician must see that the journal is being opened.
   const http = createHttpServer({
     log,
@@ -138,32 +133,9 @@ async function assemble(
   const formats = new Map(streamsOf(config).map((stream) => [stream, rules(stream).format]));
   const sinks = new Map<string, Delivery>();
   const paused = new PausedGroups(journal, log);
-  const admin = createAdmin({
-    sinks,
-    paused,
-    context: context("agent", "admin"),
-    journal,
-    health,
-    formats,
-    listen: config.admin.listen,
-    version: setup.version,
-    ...(config.admin.token !== undefined && { token: config.admin.token }),
-  });
-  stack.defer(() => admin.close());
-  await admin.open();
-
-  const opened: Opened = {
-    config,
-    surroundings,
-    journal,
-    wear,
-    stack,
-    path,
-    rules,
-    formats,
-    sinks,
-    paused,
-  };
+  const kept = { journal, wear, stack, path, rules, formats, sinks, paused };
+  const opened: Opened = { config, surroundings, ...kept };
+  const admin = await openAdmin(opened, setup);
   startSinks(opened);
   await startProcessors(opened, setup);
   await openSources(opened);
@@ -183,6 +155,22 @@ async function assemble(
 
 function defaultJournal(): string {
   return `${stateFolder()}/journal.db`;
+}
+
+async function openAdmin(opened: Opened, { version }: AgentSetup): Promise<HttpServer> {
+  const { config, surroundings, stack } = opened;
+  const { listen, token } = config.admin;
+  const admin = createAdmin({
+    ...opened,
+    context: surroundings.context("agent", "admin"),
+    health: surroundings.health,
+    listen,
+    version,
+    ...(token !== undefined && { token }),
+  });
+  stack.defer(() => admin.close());
+  await admin.open();
+  return admin;
 }
 
 function startWear(
@@ -244,45 +232,6 @@ async function openJournal(
   stack.defer(() => disk.stop());
   await disk.start();
   return journal;
-}
-
-/** What the journal is told of a stream. */
-function classOf(options: Config["streams"][string]): StreamQuota & { readonly lingerMs?: number } {
-  const { linger, maxBytes, maxAge, priority, whenFull, thin } = options;
-  return {
-    priority,
-    ...(linger !== undefined && { lingerMs: linger }),
-    ...(maxBytes !== undefined && { maxBytes }),
-    ...(maxAge !== undefined && { maxAgeMs: maxAge }),
-    ...(whenFull !== undefined && { whenFull }),
-    ...(thin !== undefined && { thinMs: thin }),
-  };
-}
-
-function groupsOf(config: Config): GroupDeclaration[] {
-  return [
-    ...Object.entries(config.processors).map(([group, { from }]) => ({
-      group,
-      streams: listOf(from),
-    })),
-    ...Object.entries(config.sinks).map(([group, { from }]) => ({ group, streams: from })),
-  ];
-}
-
-function listOf(from: string | readonly string[]): readonly string[] {
-  return typeof from === "string" ? [from] : from;
-}
-
-/** Every stream that the configuration names anywhere. */
-function streamsOf(config: Config): string[] {
-  return [
-    ...new Set([
-      ...Object.keys(config.streams),
-      ...Object.values(config.sources).map(({ stream }) => stream),
-      ...groupsOf(config).flatMap(({ streams }) => streams),
-      ...Object.values(config.processors).flatMap(({ to }) => (to === undefined ? [] : [to])),
-    ]),
-  ];
 }
 
 /** A stream that is not declared has the declaration's defaults. */
