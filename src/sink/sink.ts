@@ -42,12 +42,15 @@ export interface Position {
   readonly mark: string | null;
 }
 
-/** Seqs of one epoch that the far side was given, and the digest of the last of them (core/event-digest.ts). */
+/**
+ * Seqs of one epoch that the far side was given, and the digest of the last of them (core/event-digest.ts); null: of
+ * that last one none is known.
+ */
 export interface Holding {
   readonly epoch: string;
   readonly from: number;
   readonly to: number;
-  readonly digest: string;
+  readonly digest: string | null;
 }
 
 export interface Batch {

@@ -147,6 +147,21 @@ test("answers that are lost on the way repeat nothing", async (t) => {
   assertHolds(server, named(device.epoch, 1, written));
 });
 
+test("a server that hangs is given up, and what it did when it went on is not done twice", async (t) => {
+  const { server, device } = await scene(t);
+  await device.write(10, "a");
+  device.deliver(server.url);
+  await device.delivered();
+  process.kill(server.pid(), "SIGSTOP");
+  await device.write(50, "a");
+  // Longer than an answer is waited for, on a connection that nobody closes.
+  await until("the failure", () => device.context.now().status === "degraded", 30_000);
+  await device.write(50, "a");
+  process.kill(server.pid(), "SIGCONT");
+  await device.delivered();
+  assertHolds(server, named(device.epoch, 1, 110));
+});
+
 test("a server that was emptied is sent again what the journal keeps, also while it is connected", async (t) => {
   const { server, device } = await scene(t);
   await device.write(100, "a");
@@ -300,6 +315,26 @@ test("two clones whose boards cannot be told apart part ways as soon as they mee
   const lines = server.cli("XRANGE", `box:${stream}`, "(0-0", "+", "COUNT", "2000").split("\n");
   assert.equal(lines.filter((line) => line === "a").length, 305);
   assert.equal(lines.filter((line) => line === "b").length, 205);
+});
+
+test("a mark of a new generation sends again what it names, once, and leaves the rest as it is", async (t) => {
+  const { server, device } = await scene(t);
+  await device.write(100, "a");
+  device.deliver(server.url);
+  await device.delivered();
+  await device.stop();
+  await device.start();
+  const again = [{ stream, from: 100, to: 49, mark: "1@50" }];
+  await device.journal.commit({ group: "cloud", cursors: again }, "soon");
+  for (let start = 0; start < 3; start++) {
+    device.deliver(server.url);
+    await device.write(5, "a");
+    await device.delivered();
+    await device.stop();
+    await device.start();
+  }
+  const { epoch } = device;
+  assertHolds(server, [...named(epoch, 1, 100), ...named(`${epoch}.1`, 50, 115)]);
 });
 
 test("maxLength bounds the stream, and what was trimmed there is not sent again", async (t) => {
