@@ -14,10 +14,12 @@ import { classOf, groupsOf, listOf, streamsOf } from "./config/streams.ts";
 import { unlessAborted } from "./core/abort.ts";
 import { HoldfastError, messageOf } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
-import { createDelivery, type Delivery } from "./flow/deliver.ts";
+import { createDelivery } from "./flow/deliver.ts";
+import type { Delivery } from "./flow/delivery.ts";
 import { createIntake } from "./flow/ingest.ts";
 import { LinkMonitor } from "./flow/link-monitor.ts";
 import { PausedGroups } from "./flow/paused-groups.ts";
+import { replay, type Replayed } from "./flow/replay.ts";
 import type { StreamRules } from "./flow/admit.ts";
 import { createProcessing } from "./flow/process.ts";
 import { createProjection } from "./flow/project.ts";
@@ -79,6 +81,7 @@ interface Opened {
   /** Filled as they start: the admin API is there before. */
   readonly sinks: Map<string, Delivery>;
   readonly paused: PausedGroups;
+  readonly replays: Map<string, Replayed>;
 }
 
 /** @throws HoldfastError as its parts say; the reason of `setup.signal` where that ended the start */
@@ -133,7 +136,8 @@ async function assemble(
   const formats = new Map(streamsOf(config).map((stream) => [stream, rules(stream).format]));
   const sinks = new Map<string, Delivery>();
   const paused = new PausedGroups(journal, log);
-  const kept = { journal, wear, stack, path, rules, formats, sinks, paused };
+  const replays = new Map<string, Replayed>();
+  const kept = { journal, wear, stack, path, rules, formats, sinks, paused, replays };
   const opened: Opened = { config, surroundings, ...kept };
   const admin = await openAdmin(opened, setup);
   startSinks(opened);
@@ -158,10 +162,14 @@ function defaultJournal(): string {
 }
 
 async function openAdmin(opened: Opened, { version }: AgentSetup): Promise<HttpServer> {
-  const { config, surroundings, stack } = opened;
+  const { config, surroundings, stack, journal, replays } = opened;
   const { listen, token } = config.admin;
   const admin = createAdmin({
     ...opened,
+    replay: async (group, wish) => {
+      const part = replays.get(group);
+      return part === undefined ? null : replay(journal, part, wish);
+    },
     context: surroundings.context("agent", "admin"),
     health: surroundings.health,
     listen,
@@ -248,7 +256,7 @@ function rulesOf(config: Config): (stream: string) => StreamRules {
 }
 
 function startSinks(opened: Opened): void {
-  const { config, surroundings, journal, stack, formats, sinks, paused } = opened;
+  const { config, surroundings, journal, stack, formats, sinks, paused, replays } = opened;
   const { device } = journal.identity();
   const link = new LinkMonitor();
   for (const [name, options] of Object.entries(config.sinks)) {
@@ -266,6 +274,13 @@ function startSinks(opened: Opened): void {
     });
     stack.defer(() => delivery.stop(graceMs));
     paused.add(name, delivery);
+    replays.set(name, {
+      group: name,
+      streams: options.from,
+      sink,
+      flush: () => delivery.flush(),
+      reload: () => delivery.reload(),
+    });
     delivery.start();
     sinks.set(name, delivery);
   }
@@ -306,7 +321,7 @@ async function openPlane({
 }
 
 async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void> {
-  const { config, surroundings, journal, stack, rules, paused } = opened;
+  const { config, surroundings, journal, stack, rules, paused, replays } = opened;
   const processors = Object.entries(config.processors);
   const plane = await openPlane(opened);
   const baseDir = setup.configFile === undefined ? "." : dirname(resolve(setup.configFile));
@@ -336,6 +351,8 @@ async function startProcessors(opened: Opened, setup: AgentSetup): Promise<void>
     });
     stack.defer(() => processing.stop(graceMs));
     paused.add(name, processing);
+    const streams = listOf(options.from);
+    replays.set(name, { group: name, streams, reload: () => processing.reload() });
     processing.start();
   }
 }

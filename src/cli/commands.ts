@@ -17,6 +17,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   groups: async () => (await import("./groups.ts")).groupsCommand,
   pause: async () => (await import("./pause.ts")).pauseCommand,
   resume: async () => (await import("./pause.ts")).resumeCommand,
+  replay: async () => (await import("./replay.ts")).replayCommand,
   sync: async () => (await import("./sync.ts")).syncCommand,
   "dlq-inspect": async () => (await import("./dlq-inspect.ts")).dlqInspectCommand,
   "dlq-purge": async () => (await import("./dlq-purge.ts")).dlqPurgeCommand,

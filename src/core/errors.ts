@@ -139,6 +139,11 @@ export const errorTable = {
     sentence: "The agent cannot have a Valkey server for its plane; processors read from memory",
     hint: "`apt-get install valkey-server` (or redis-server), or set `plane.valkey.url`, or `plane.kind: memory`",
   },
+  REPLAY_REFUSED: {
+    kind: "refused",
+    sentence: "A group cannot go back to that place in a stream",
+    hint: "The message says why; `holdfast groups` shows where groups stand",
+  },
   STREAM_UNREACHABLE: {
     kind: "transient",
     sentence: "The server that keeps the streams does not answer, or cannot take anything now",

@@ -66,6 +66,8 @@ export interface Processing {
   pause(why: string): void;
   resume(): void;
   isPaused(): boolean;
+  /** Somebody has moved a cursor in the journal: it begins there. */
+  reload(): void;
 }
 
 export function createProcessing(parts: ProcessingParts): Processing {
@@ -87,6 +89,7 @@ class Loop implements Processing {
   readonly #end = new AbortController();
   #isStopping = false;
   #isPaused = false;
+  #hasMoved = false;
   #lastWasRetry = false;
   #wake: (() => void) | undefined;
   #loop: Promise<void> | undefined;
@@ -151,9 +154,15 @@ class Loop implements Processing {
     return this.#isPaused;
   }
 
+  reload(): void {
+    this.#hasMoved = true;
+    this.#wake?.();
+  }
+
   async #run(): Promise<void> {
     await this.#attach();
     while (!this.#isStopping) {
+      if (this.#hasMoved) await this.#attach();
       const turn = this.#isPaused ? null : this.#next();
       if (turn === null) await this.#wait();
       else await turn();
@@ -163,6 +172,7 @@ class Loop implements Processing {
   /** From where the journal says: cursors, retry rows, and readers behind the cursors. */
   async #attach(): Promise<void> {
     const { context, journal, plane, from, batch, policy } = this.#parts;
+    this.#hasMoved = false;
     await this.#stopReaders();
     this.#rest.clear();
     const rows = await this.#patience.answer(() => journal.readRetries(context.name));

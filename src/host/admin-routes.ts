@@ -2,6 +2,7 @@
 import type { Context } from "../core/context.ts";
 import type { PayloadFormat } from "../core/event.ts";
 import { keptAfter, type Journal, type JournalUpkeep } from "../journal/journal.ts";
+import type { ReplayWish } from "./admin-replay.ts";
 import { json, Problem, type Answer } from "./answer.ts";
 import { feedEvents } from "./event-feed.ts";
 import { deadLetterJson } from "./event-json.ts";
@@ -13,6 +14,8 @@ export interface AdminView {
   readonly journal: Journal & JournalUpkeep;
   readonly sinks: ReadonlyMap<string, SinkControl>;
   readonly paused: GroupControl;
+  /** Gives back the seq that a group goes back to; null: there is no such group. */
+  replay(group: string, wish: ReplayWish): Promise<number | null>;
   /** What is known of the streams' payloads; a stream that is not named here is JSON. */
   readonly formats: ReadonlyMap<string, PayloadFormat>;
 }

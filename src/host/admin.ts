@@ -14,6 +14,7 @@ import {
   type AdminView,
 } from "./admin-routes.ts";
 import { sinkRoutes } from "./admin-sinks.ts";
+import { replayRoute } from "./admin-replay.ts";
 import { json, Problem } from "./answer.ts";
 import type { HealthBook } from "./health.ts";
 import { createHttpServer, type HttpServer, type Request, type Route } from "./http.ts";
@@ -47,6 +48,7 @@ export function createAdmin(parts: AdminParts): HttpServer {
     ...streamRoutes(parts),
     groupsRoute(parts, rates),
     ...pauseRoutes(parts),
+    replayRoute(parts),
     ...deadLetterRoutes(parts),
     ...journalRoutes(parts),
     ...sinkRoutes(parts),

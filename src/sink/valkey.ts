@@ -169,6 +169,10 @@ class ValkeySink implements Sink {
     });
   }
 
+  again(mark: string | null, from: number): string {
+    return `${generationOf(mark).number + 1}@${from}`;
+  }
+
   onLost(listener: (error: HoldfastError) => void): void {
     this.#lost = listener;
   }

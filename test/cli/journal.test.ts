@@ -137,6 +137,7 @@ async function served(
   const admin = createAdmin({
     sinks: new Map(),
     paused: noGroups,
+    replay: () => Promise.resolve(null),
     ...parts,
     listen: "127.0.0.1:0",
   });

@@ -247,3 +247,22 @@ test("pause and resume let a group stand still and go on; groups shows it", asyn
   assert.match(unknown.err, /There is no group clod; there is cloud/);
   assert.equal((await run("pause")).code, 2);
 });
+
+test("replay lets a group go back to a seq or a time", async (t) => {
+  const { run, wishes } = await opened(t);
+  const said = await run("replay", "cloud", "readings", "--from", "17", "--again");
+  assert.deepEqual(said, {
+    code: 0,
+    out: "Group cloud goes on from seq 17 of readings\n",
+    err: "",
+  });
+  await run("replay", "cloud", "readings", "--from", "2026-11-28T10:00:00Z");
+  assert.deepEqual(wishes, [
+    { stream: "readings", from: { seq: 17 }, again: true },
+    { stream: "readings", from: { timeMs: Date.UTC(2026, 10, 28, 10) }, again: false },
+  ]);
+  assert.equal((await run("replay", "cloud", "readings", "--from", "soon")).code, 1);
+  assert.equal((await run("replay", "clod", "readings", "--from", "1")).code, 1);
+  assert.equal((await run("replay", "cloud", "readings")).code, 2);
+  assert.equal((await run("replay", "cloud", "--from", "1")).code, 2);
+});

@@ -1,7 +1,8 @@
 /** When, how fast and in which order the delivery loop delivers, on a clock that a test moves. */
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { createDelivery, type Delivery } from "../../src/flow/deliver.ts";
+import { createDelivery } from "../../src/flow/deliver.ts";
+import type { Delivery } from "../../src/flow/delivery.ts";
 import { LinkMonitor } from "../../src/flow/link-monitor.ts";
 import type { Pace } from "../../src/flow/pacing.ts";
 import { rangesMax } from "../../src/flow/position.ts";

@@ -25,7 +25,15 @@ function admin(listen: string, token?: Secret): () => unknown {
   const health = createHealthBook({ clock, version: "0.1.0", device: () => "pi" });
   const parts = { context: recordingContext("admin", clock), journal: shelfJournal(), health };
   const rest = { formats: new Map(), version: "0.1.0", ...(token !== undefined && { token }) };
-  return () => createAdmin({ sinks: new Map(), paused: noGroups, ...parts, ...rest, listen });
+  return () =>
+    createAdmin({
+      sinks: new Map(),
+      paused: noGroups,
+      replay: () => Promise.resolve(null),
+      ...parts,
+      ...rest,
+      listen,
+    });
 }
 
 test("createAdmin() without a token listens on loopback or a socket only", () => {
@@ -291,6 +299,7 @@ test("GET /openapi.json names every route", async (t) => {
   assert.deepEqual(Object.keys(api.paths).sort(), [
     "/groups",
     "/groups/{group}/pause",
+    "/groups/{group}/replay",
     "/groups/{group}/resume",
     "/health",
     "/journal",

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { createDelivery, type Delivery } from "../../src/flow/deliver.ts";
+import { createDelivery } from "../../src/flow/deliver.ts";
+import type { Delivery } from "../../src/flow/delivery.ts";
 import { range } from "../support/archive-names.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { FlakySink, unreachable } from "../support/flaky-sink.ts";

@@ -5,8 +5,11 @@ import { once } from "node:events";
 import { cpSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { createDelivery, type Delivery } from "../../src/flow/deliver.ts";
+import { createDelivery } from "../../src/flow/deliver.ts";
+import type { Delivery } from "../../src/flow/delivery.ts";
+import { replay } from "../../src/flow/replay.ts";
 import type { Journal, JournalHistory } from "../../src/journal/journal.ts";
+import type { Sink } from "../../src/sink/sink.ts";
 import { createValkeySink, type ValkeySinkSettings } from "../../src/sink/valkey.ts";
 import { range } from "../support/archive-names.ts";
 import { startLossyProxy } from "../support/lossy-proxy.ts";
@@ -29,6 +32,7 @@ class Device {
   context: RecordingContext = recordingContext("cloud");
   journal!: Journal & JournalHistory;
   #delivery: Delivery | undefined;
+  #sink: Sink | undefined;
 
   constructor(t: TestContext, folder: string, board: string | null = "board-1") {
     this.#t = t;
@@ -56,11 +60,21 @@ class Device {
     this.context = recordingContext("cloud");
     const context = { ...this.context, random: () => 0 };
     const sink = createValkeySink(context, valkeySettings(url, more), { device: "box" });
+    this.#sink = sink;
     const formats = new Map([[stream, "json" as const]]);
     const parts = { context, journal, sink, streams: [stream], formats, device: "box" };
     this.#delivery = createDelivery(parts);
     this.#t.after(() => this.#delivery?.stop(0));
     this.#delivery.start();
+  }
+
+  replay(seq: number, again: boolean): Promise<number> {
+    const [delivery, sink] = [this.#delivery, this.#sink];
+    if (delivery === undefined || sink === undefined) throw new Error("It delivers nothing");
+    const reload = (): void => delivery.reload();
+    const flush = (): Promise<void> => delivery.flush();
+    const part = { group: "cloud", streams: [stream], sink, flush, reload };
+    return replay(this.journal, part, { stream, from: { seq }, again });
   }
 
   async delivered(): Promise<void> {
@@ -317,24 +331,31 @@ test("two clones whose boards cannot be told apart part ways as soon as they mee
   assert.equal(lines.filter((line) => line === "b").length, 205);
 });
 
-test("a mark of a new generation sends again what it names, once, and leaves the rest as it is", async (t) => {
+test("a replay that is asked for again sends under a new generation of the names, once; without that it is refused", async (t) => {
   const { server, device } = await scene(t);
   await device.write(100, "a");
   device.deliver(server.url);
   await device.delivered();
-  await device.stop();
-  await device.start();
-  const again = [{ stream, from: 100, to: 49, mark: "1@50" }];
-  await device.journal.commit({ group: "cloud", cursors: again }, "soon");
-  for (let start = 0; start < 3; start++) {
-    device.deliver(server.url);
-    await device.write(5, "a");
-    await device.delivered();
+  await assert.rejects(device.replay(50, false), /--again/);
+  for (const [generation, from] of [
+    [1, 50],
+    [2, 90],
+  ] as const) {
+    assert.equal(await device.replay(from, true), from);
+    const last = `box/${device.epoch}.${generation}/${stream}/${generation === 1 ? 100 : 105}`;
+    await until("the replay", () => namesIn(server, `box:${stream}`).at(-1) === last);
     await device.stop();
     await device.start();
+    device.deliver(server.url);
+    if (generation === 1) await device.write(5, "a");
+    await device.delivered();
   }
   const { epoch } = device;
-  assertHolds(server, [...named(epoch, 1, 100), ...named(`${epoch}.1`, 50, 115)]);
+  assertHolds(server, [
+    ...named(epoch, 1, 100),
+    ...named(`${epoch}.1`, 50, 105),
+    ...named(`${epoch}.2`, 90, 105),
+  ]);
 });
 
 test("maxLength bounds the stream, and what was trimmed there is not sent again", async (t) => {

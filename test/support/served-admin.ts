@@ -3,6 +3,7 @@ import type { TestContext } from "node:test";
 import type { PayloadFormat } from "../../src/core/event.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { createAdmin } from "../../src/host/admin.ts";
+import type { ReplayWish } from "../../src/host/admin-replay.ts";
 import type { GroupControl, SinkControl } from "../../src/host/admin-routes.ts";
 import { createHealthBook, type HealthBook } from "../../src/host/health.ts";
 import { FakeClock } from "./fake-clock.ts";
@@ -12,6 +13,7 @@ import { shelfJournal, type ShelfJournal } from "./shelf-journal.ts";
 export interface ServedAdmin {
   readonly url: string;
   readonly journal: ShelfJournal;
+  readonly wishes: ReplayWish[];
   /** Filled by the test. */
   readonly sinks: Map<string, SinkControl>;
   readonly health: HealthBook;
@@ -40,10 +42,17 @@ export async function servedAdmin(
     ["notes", "text"],
     ["frames", "bytes"],
   ]);
+  const wishes: ReplayWish[] = [];
   const paused = new Set<string>();
   const sinks = new Map<string, SinkControl>();
   const admin = createAdmin({
     sinks,
+    replay: async (group, wish) => {
+      await Promise.resolve();
+      if (group !== "cloud") return null;
+      wishes.push(wish);
+      return "seq" in wish.from ? wish.from.seq : 4;
+    },
     paused: {
       names: () => ["cloud"],
       isPaused: (group) => paused.has(group),
@@ -65,5 +74,5 @@ export async function servedAdmin(
   t.after(() => admin.close());
   const address = admin.address();
   const url = address.startsWith("unix:") ? address : `http://${address}`;
-  return { url, journal, sinks, health, clock, context, close: () => admin.close() };
+  return { url, journal, sinks, wishes, health, clock, context, close: () => admin.close() };
 }
