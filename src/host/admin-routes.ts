@@ -15,7 +15,7 @@ export interface AdminView {
   readonly sinks: ReadonlyMap<string, SinkControl>;
   readonly paused: GroupControl;
   /** Gives back the seq that a group goes back to; null: there is no such group. */
-  replay(group: string, wish: ReplayWish): Promise<number | null>;
+  readonly replay: (group: string, wish: ReplayWish) => Promise<number | null>;
   /** What is known of the streams' payloads; a stream that is not named here is JSON. */
   readonly formats: ReadonlyMap<string, PayloadFormat>;
 }
