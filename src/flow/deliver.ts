@@ -178,7 +178,7 @@ class DeliveryLoop implements Delivery {
     const trouble = new Trouble(context, this.#pause);
     await this.#load();
     while (!this.#stopping.signal.aborted) {
-      await this.#pacing.untilAllowed();
+      if (await this.#pacing.untilAllowed()) trouble.connecting();
       if (this.#stopping.signal.aborted) break;
       const failure = await this.#session(trouble, () => connected.set(1));
       connected.set(0);

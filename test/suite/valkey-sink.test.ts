@@ -183,13 +183,13 @@ test("a server that was emptied is sent again what the journal keeps, also while
   await device.delivered();
   server.cli("FLUSHALL");
   await device.write(1, "a");
-  await until("all of it", () => namesIn(server, `box:${stream}`).length === 101, 30_000);
+  await until("all of it", () => namesIn(server, `box:${stream}`).length === 101, 60_000);
   assertHolds(server, named(device.epoch, 1, 101));
   await device.stop();
   server.cli("FLUSHALL");
   await device.start();
   device.deliver(server.url);
-  await until("all of it again", () => namesIn(server, `box:${stream}`).length === 101);
+  await until("all of it again", () => namesIn(server, `box:${stream}`).length === 101, 60_000);
   assertHolds(server, named(device.epoch, 1, 101));
 });
 
@@ -209,7 +209,7 @@ test("a server that was put back to an earlier state is sent the rest again", as
   await device.start();
   await device.write(1, "a");
   device.deliver(server.url);
-  await until("all of it", () => namesIn(server, `box:${stream}`).length === 121);
+  await until("all of it", () => namesIn(server, `box:${stream}`).length === 121, 60_000);
   assertHolds(server, named(device.epoch, 1, 121));
 });
 
@@ -343,7 +343,7 @@ test("a replay that is asked for again sends under a new generation of the names
   ] as const) {
     assert.equal(await device.replay(from, true), from);
     const last = `box/${device.epoch}.${generation}/${stream}/${generation === 1 ? 100 : 105}`;
-    await until("the replay", () => namesIn(server, `box:${stream}`).at(-1) === last);
+    await until("the replay", () => namesIn(server, `box:${stream}`).at(-1) === last, 60_000);
     await device.stop();
     await device.start();
     device.deliver(server.url);
