@@ -10,10 +10,12 @@ import { systemRandom } from "./core/random.ts";
 import { dirname, resolve } from "node:path";
 import type { Config } from "./config/config.ts";
 import { stateFolder } from "./config/built-in.ts";
+import { classOf, groupsOf, listOf, streamsOf } from "./config/streams.ts";
 import { unlessAborted } from "./core/abort.ts";
 import type { HoldfastError } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
-import { createDelivery, type Delivery } from "./flow/deliver.ts";
+import { createDelivery } from "./flow/deliver.ts";
+import type { Delivery } from "./flow/delivery.ts";
 import { createIntake } from "./flow/ingest.ts";
 import { LinkMonitor } from "./flow/link-monitor.ts";
 import { PausedGroups } from "./flow/paused-groups.ts";
@@ -33,13 +35,7 @@ import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
-import type {
-  GroupDeclaration,
-  Journal,
-  JournalHistory,
-  JournalUpkeep,
-} from "./journal/journal.ts";
-import type { StreamQuota } from "./journal/protocol.ts";
+import type { Journal, JournalHistory, JournalUpkeep } from "./journal/journal.ts";
 import { paceOf } from "./sink/delivery-options.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
@@ -254,45 +250,6 @@ async function openJournal(
   stack.defer(() => disk.stop());
   await disk.start();
   return journal;
-}
-
-/** What the journal is told of a stream. */
-function classOf(options: Config["streams"][string]): StreamQuota & { readonly lingerMs?: number } {
-  const { linger, maxBytes, maxAge, priority, whenFull, thin } = options;
-  return {
-    priority,
-    ...(linger !== undefined && { lingerMs: linger }),
-    ...(maxBytes !== undefined && { maxBytes }),
-    ...(maxAge !== undefined && { maxAgeMs: maxAge }),
-    ...(whenFull !== undefined && { whenFull }),
-    ...(thin !== undefined && { thinMs: thin }),
-  };
-}
-
-function groupsOf(config: Config): GroupDeclaration[] {
-  return [
-    ...Object.entries(config.processors).map(([group, { from }]) => ({
-      group,
-      streams: listOf(from),
-    })),
-    ...Object.entries(config.sinks).map(([group, { from }]) => ({ group, streams: from })),
-  ];
-}
-
-function listOf(from: string | readonly string[]): readonly string[] {
-  return typeof from === "string" ? [from] : from;
-}
-
-/** Every stream that the configuration names anywhere. */
-function streamsOf(config: Config): string[] {
-  return [
-    ...new Set([
-      ...Object.keys(config.streams),
-      ...Object.values(config.sources).map(({ stream }) => stream),
-      ...groupsOf(config).flatMap(({ streams }) => streams),
-      ...Object.values(config.processors).flatMap(({ to }) => (to === undefined ? [] : [to])),
-    ]),
-  ];
 }
 
 /** A stream that is not declared has the declaration's defaults. */

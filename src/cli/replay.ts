@@ -1,4 +1,4 @@
-/** `holdfast replay`: sets a processor back in a stream, while the agent runs. */
+/** `holdfast replay`: sets a processor or a sink back in a stream, while the agent runs. */
 import { parseArgs } from "node:util";
 import { systemClock } from "../core/clock.ts";
 import type { RewindJson } from "../host/admin-groups.ts";
@@ -13,13 +13,18 @@ const lookEveryMs = 300;
 
 export const replayCommand: Command = {
   name: "replay",
-  usage: "replay GROUP STREAM --from SEQ|TIME [--state keep|reset] [--json]",
+  usage: "replay GROUP STREAM --from SEQ|TIME [--state keep|reset] [--again] [--json]",
   summary:
-    "Set a processor back in a stream: events from there on are processed again, and what it gives is given again",
+    "Set a processor or a sink back in a stream: what it gave is given again; --again: to a far side that has it, under new names",
   async run(args, io) {
     const { values, positionals } = parseArgs({
       args,
-      options: { ...adminOptions, from: { type: "string" }, state: { type: "string" } },
+      options: {
+        ...adminOptions,
+        from: { type: "string" },
+        state: { type: "string" },
+        again: { type: "boolean", default: false },
+      },
       allowPositionals: true,
     });
     const [group, stream, ...more] = positionals;
@@ -29,7 +34,12 @@ export const replayCommand: Command = {
     const { state } = values;
     if (state !== undefined && state !== "keep" && state !== "reset")
       throw new UsageError(`--state takes keep or reset: found ${state}`);
-    const query = new URLSearchParams({ stream, from: values.from, ...(state && { state }) });
+    const query = new URLSearchParams({
+      stream,
+      from: values.from,
+      ...(state && { state }),
+      ...(values.again && { again: "true" }),
+    });
     const admin = await connectAdmin(values);
     const path = `/groups/${encodeURIComponent(group)}/replay?${query.toString()}`;
     const result = (await admin.post(path)) as RewindJson;

@@ -25,59 +25,25 @@
  * A stretch that was trimmed away unsent (the quota, invariant 5) is passed over, counted and said; it is told
  * upstream in `_gaps` by whoever trimmed it.
  */
-import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
-import type { PayloadFormat, StoredEvent } from "../core/event.ts";
-import type { Journal, JournalHistory } from "../journal/journal.ts";
-import type { SendResult, Sink } from "../sink/sink.ts";
+import type { StoredEvent } from "../core/event.ts";
+import type { SendResult } from "../sink/sink.ts";
 import { agree } from "./agreement.ts";
 import { Backlog } from "./backlog.ts";
 import { deadLetterOf } from "./dead-letter.ts";
+import type { Delivery, DeliveryParts } from "./delivery.ts";
 import { failureOf } from "./failure.ts";
 import { LinkMonitor } from "./link-monitor.ts";
-import { Pacing, type Pace } from "./pacing.ts";
+import { Pacing } from "./pacing.ts";
 import { holesIn, PassedOver } from "./passed-over.ts";
 import { Pause } from "./pause.ts";
 import { settledBeyond } from "./position.ts";
 import { Progress } from "./progress.ts";
 import { ReadAhead, type Ahead } from "./read-ahead.ts";
+import type { RewindOrder, RewindResult } from "./rewind.ts";
+import { rewindSink } from "./rewind-sink.ts";
 import { SinkFigures } from "./sink-figures.ts";
 import { Trouble } from "./trouble.ts";
-
-export interface DeliveryParts {
-  /** Of the sink; its name is the group's. */
-  readonly context: Context;
-  readonly journal: Pick<
-    Journal,
-    "read" | "commit" | "commitSoon" | "cursor" | "status" | "onAppended" | "identity"
-  > &
-    JournalHistory;
-  readonly sink: Sink;
-  /** The order is the priority. */
-  readonly streams: readonly string[];
-  readonly formats: ReadonlyMap<string, PayloadFormat>;
-  readonly device: string;
-  /** When, how fast and in which order; left out: at once, as fast as it goes, by seq. */
-  readonly pace?: Pace;
-  /** Shared by all sinks; left out: this one knows of no other. */
-  readonly link?: LinkMonitor;
-}
-
-export interface Delivery {
-  start(): void;
-  /** What is being sent ends, or is aborted after `graceMs`; the last cursors become durable. May be called twice. */
-  stop(graceMs: number): Promise<void>;
-  /** Events that the sink has not confirmed, by stream. */
-  lag(): ReadonlyMap<string, number>;
-  /** Delivers what waits by now, whatever its hours and its back-off say. */
-  sync(): void;
-  /** How much of that is still to be done; null: nothing, or it has failed. */
-  syncing(): number | null;
-  /** Stands still, unconnected, until `resume`; what is being sent ends first. */
-  pause(why: string): void;
-  resume(): void;
-  isPaused(): boolean;
-}
 
 /** How long after `graceMs` a sink that ignores its abort is waited for, ms. */
 const abandonMs = 500;
@@ -174,6 +140,17 @@ class DeliveryLoop implements Delivery {
     return this.#pacing.isPaused;
   }
 
+  get from(): readonly string[] {
+    return this.#parts.streams;
+  }
+
+  rewind(order: RewindOrder): Promise<RewindResult> {
+    const { journal, sink, context } = this.#parts;
+    const flush = (): Promise<void> => this.#progress.flush();
+    const reload = (): void => this.#progress.moved();
+    return rewindSink({ journal, group: context.name, sink, flush, reload }, order);
+  }
+
   async #stop(graceMs: number): Promise<void> {
     const { clock, log, name } = this.#parts.context;
     this.#stopping.abort();
@@ -206,7 +183,7 @@ class DeliveryLoop implements Delivery {
     const trouble = new Trouble(context, this.#pause);
     await this.#load();
     while (!this.#stopping.signal.aborted) {
-      await this.#pacing.untilAllowed();
+      if (await this.#pacing.untilAllowed()) trouble.connecting();
       if (this.#stopping.signal.aborted) break;
       const failure = await this.#session(trouble, () => connected.set(1));
       connected.set(0);

@@ -66,7 +66,8 @@ async function fork(scene: Scene): Promise<Verdict | null> {
   for (const { epoch: theirs, from, to, digest } of held) {
     const event = to > head ? null : await eventAt(scene, to);
     const isUnknown = to > head && theirs === epoch;
-    const differs = event !== null && event.epoch === theirs && digestOf(event) !== digest;
+    const isOurs = event !== null && event.epoch === theirs && digest !== null;
+    const differs = isOurs && digestOf(event) !== digest;
     if (!isUnknown && !differs) continue;
     const range = `${from} to ${to} of ${stream} in epoch ${theirs}`;
     const why = isUnknown

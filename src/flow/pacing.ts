@@ -85,8 +85,8 @@ export class Pacing {
     return this.#waitsFor === null;
   }
 
-  /** Waiting for its hours is no trouble; being paused is told, lest it is forgotten. */
-  async untilAllowed(): Promise<void> {
+  /** Waiting for its hours is no trouble; being paused is told, lest it is forgotten. True: it had to wait. */
+  async untilAllowed(): Promise<boolean> {
     const { clock, health } = this.#context;
     const waits = !this.isAllowed();
     while (!this.isAllowed() && !this.#signal.aborted) {
@@ -98,7 +98,7 @@ export class Pacing {
       await clock.sleep(scheduleEveryMs, ends).catch(() => undefined);
       this.#wake = null;
     }
-    if (waits) health.report("ok");
+    return waits;
   }
 
   /** Until `wake`, or `dueMs` on the monotone clock, or the schedule is to be looked at. */

@@ -104,7 +104,6 @@ class Loop implements Processing {
   readonly #errands = new Errands();
   #isAttached = false;
   #isStopping = false;
-  #isPaused = false;
   #lastWasRetry = false;
   #wake: (() => void) | undefined;
   #loop: Promise<void> | undefined;
@@ -171,21 +170,21 @@ class Loop implements Processing {
   }
 
   pause(why: string): void {
-    this.#isPaused = true;
-    this.#wake?.();
-    this.#health.pausedFor = why;
-    this.#health.report();
+    this.#hold(why);
   }
 
   resume(): void {
-    this.#isPaused = false;
-    this.#health.pausedFor = null;
-    this.#health.report();
-    this.#wake?.();
+    this.#hold(null);
   }
 
   isPaused(): boolean {
-    return this.#isPaused;
+    return this.#health.pausedFor !== null;
+  }
+
+  #hold(why: string | null): void {
+    this.#health.pausedFor = why;
+    this.#health.report();
+    this.#wake?.();
   }
 
   async #run(): Promise<void> {
@@ -229,7 +228,7 @@ class Loop implements Processing {
       this.#isAttached = false;
       return () => this.#errands.run();
     }
-    if (this.#isPaused) return null;
+    if (this.isPaused()) return null;
     this.#health.waitsForClock = !this.#isTimeKnown();
     if (this.#health.waitsForClock) return null;
     if (!this.#isAttached) return () => this.#attach();
@@ -282,12 +281,8 @@ class Loop implements Processing {
     verdicts.giveUp(run.refused, this.#parts);
     const removed = verdicts.removed(run.succeeded, items);
     if (removed.length + verdicts.put.length > 0) {
-      const { context, journal } = this.#parts;
-      const at = this.#committed.get(stream) ?? journal.cursor(context.name, stream).seq;
       const unit: UnitOfWork = {
-        group: context.name,
-        // It moves nothing, and is refused with the others when something else has.
-        cursors: [{ stream, from: at, to: at }],
+        ...this.#standing(stream),
         emits: run.emits,
         state: run.state,
         retries: {
@@ -305,23 +300,24 @@ class Loop implements Processing {
 
   /** A stream has been silent, at its head, for as long as some step asks for. */
   async #passSilence(stream: string): Promise<void> {
-    const { context, journal } = this.#parts;
     const outcome = await this.#processor.runSilence(stream, this.#handlers.signal);
-    if ("error" in outcome) {
-      this.#silence.failed(stream, outcome.error);
-      return;
-    }
+    if ("error" in outcome) return this.#silence.failed(stream, outcome.error);
     const verdicts = new Verdicts({ ...this.#parts, rows: this.#rows }, null);
     verdicts.giveUp(outcome.refused, this.#parts);
-    const at = this.#committed.get(stream) ?? journal.cursor(context.name, stream).seq;
     const unit: UnitOfWork = {
-      group: context.name,
-      cursors: [{ stream, from: at, to: at }],
+      ...this.#standing(stream),
       emits: outcome.emits,
       state: outcome.state,
       deadLetters: verdicts.deadLetters,
     };
     if (await this.#commit(unit, "linger")) this.#health.count(stream, 0, verdicts);
+  }
+
+  /** For a unit that moves no cursor: it is refused with the others when something else has moved it. */
+  #standing(stream: string): Pick<UnitOfWork, "group" | "cursors"> {
+    const { context, journal } = this.#parts;
+    const at = this.#committed.get(stream) ?? journal.cursor(context.name, stream).seq;
+    return { group: context.name, cursors: [{ stream, from: at, to: at }] };
   }
 
   /** Nothing of it is unread, nor waits for another attempt. */
@@ -373,7 +369,7 @@ class Loop implements Processing {
 
   #wait(): Promise<void> {
     const { clock } = this.#parts.context;
-    const dueMs = this.#isPaused ? null : this.#nextDueMs();
+    const dueMs = this.isPaused() ? null : this.#nextDueMs();
     return new Promise((resolve) => {
       let timer: Timer | undefined;
       this.#wake = () => {

@@ -142,7 +142,7 @@ export class Progress {
       return { stream, from, to: next.seq, mark: toMark(next) };
     });
     const unit = { group: context.name, cursors, ...(emits.length > 0 && { emits }) };
-    if ((await journal.commit(unit, "soon")) === "refused") return this.#moved();
+    if ((await journal.commit(unit, "soon")) === "refused") return this.moved();
     for (const { stream, to: seq, mark } of cursors) {
       this.#confirmed.set(stream, fromCursor({ seq, mark }));
     }
@@ -166,7 +166,7 @@ export class Progress {
             cursors,
             ...(deadLetters.length > 0 && { deadLetters }),
           };
-          if ((await journal.commit(unit, when)) === "refused") return this.#moved();
+          if ((await journal.commit(unit, when)) === "refused") return this.moved();
           failures = 0;
           this.#deadLetters = this.#deadLetters.slice(deadLetters.length);
           this.#landed(cursors);
@@ -215,7 +215,8 @@ export class Progress {
     }
   }
 
-  #moved(): void {
+  /** Somebody else has moved a cursor: what the journal says counts again. */
+  moved(): void {
     this.#hasMoved = true;
     this.#deadLetters = [];
     this.#parts.onMoved();

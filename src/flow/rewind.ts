@@ -24,7 +24,10 @@ export interface RewindParts {
 export interface RewindOrder {
   readonly stream: string;
   readonly from: { readonly seq: number } | { readonly time: number };
+  /** What becomes of what a processor remembers; null: nobody said. */
   readonly state: "keep" | "reset" | null;
+  /** Of a sink: to a far side that has it already, under new names. */
+  readonly again: boolean;
 }
 
 export interface RewindResult {
@@ -45,12 +48,7 @@ export async function rewind(parts: RewindParts, order: RewindOrder): Promise<Re
     );
   }
   const cursor = journal.cursor(group, stream).seq;
-  const { first = 1, head = 0 } = journal.status().streams.get(stream) ?? {};
-  const wanted =
-    "seq" in order.from
-      ? order.from.seq
-      : await seqAt(journal, stream, first, head, order.from.time);
-  const from = Math.max(wanted, first);
+  const { from, isShortened } = await placeOf(journal, order);
   if (from > cursor) throw refused(`${group} has not come to seq ${from} of ${stream} yet`);
   const rows = await journal.readRetries(group);
   const again = rows.filter(({ event }) => event.stream === stream && event.seq >= from);
@@ -65,7 +63,21 @@ export async function rewind(parts: RewindParts, order: RewindOrder): Promise<Re
     "soon",
   );
   if (outcome !== "committed") throw refused("Its cursor has moved meanwhile: ask again");
-  return { from, cursor, isShortened: from > wanted, removedKeys: state.length };
+  return { from, cursor, isShortened, removedKeys: state.length };
+}
+
+/** The first event that is read again; `isShortened`: what was asked for before it is not kept any more. */
+export async function placeOf(
+  journal: Pick<Journal, "read" | "status">,
+  { stream, from }: RewindOrder,
+): Promise<{ readonly from: number; readonly isShortened: boolean }> {
+  const { first = 1, head = 0 } = journal.status().streams.get(stream) ?? {};
+  const wanted = "seq" in from ? from.seq : await seqAt(journal, stream, first, head, from.time);
+  return { from: Math.max(wanted, first), isShortened: wanted < first };
+}
+
+export function refused(message: string): HoldfastError {
+  return new HoldfastError("REPLAY_REFUSED", `Cannot replay: ${message}`);
 }
 
 async function keysOf({ journal, spaces }: RewindParts): Promise<{ space: string; key: string }[]> {
@@ -84,7 +96,7 @@ async function keysOf({ journal, spaces }: RewindParts): Promise<{ space: string
 
 /** The first event received at that time or later, by halving: receipt goes with seq, but where a clock was set back. */
 async function seqAt(
-  journal: Journal,
+  journal: Pick<Journal, "read">,
   stream: string,
   first: number,
   head: number,
@@ -99,8 +111,4 @@ async function seqAt(
     else high = middle;
   }
   return low;
-}
-
-function refused(message: string): HoldfastError {
-  return new HoldfastError("REPLAY_REFUSED", `Cannot replay: ${message}`);
 }

@@ -26,7 +26,13 @@ export class Trouble {
   constructor(context: Context, pause: Pause) {
     this.#context = context;
     this.#pause = pause;
-    context.health.report("degraded", "Connecting for the first time; events wait in the journal");
+    this.connecting("Connecting for the first time; events wait in the journal");
+  }
+
+  /** It has waited for something that was no trouble: it is well when it delivers. */
+  connecting(detail = "Connecting; events wait in the journal"): void {
+    this.#isWell = false;
+    this.#context.health.report("degraded", detail);
   }
 
   /** How often it failed since something was last confirmed. */

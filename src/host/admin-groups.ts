@@ -27,6 +27,8 @@ export interface RewindOrder {
   readonly from: { readonly seq: number } | { readonly time: number };
   /** What becomes of what it remembers; null: nobody said. */
   readonly state: "keep" | "reset" | null;
+  /** Of a sink: to a far side that has it already, under new names. */
+  readonly again: boolean;
 }
 
 export interface RewindJson {
@@ -44,36 +46,35 @@ export function processorRoutes(parts: AdminView): Route[] {
   return [replayRoute(parts), spacesRoute(parts), stateRoute(parts), removeRoute(parts)];
 }
 
-function replayRoute({ journal, processors, context }: AdminView): Route {
+function replayRoute({ processors, sinks, context }: AdminView): Route {
   return {
     method: "POST",
     path: "/groups/{group}/replay",
     summary:
-      "Sets a processor back in a stream, while it runs: what it gave is given again, as new events",
+      "Sets a processor or a sink back in a stream, while it runs: what it gave is given again",
     query: {
       stream: "One that it reads",
       from: "A seq, or a time of receipt in ISO 8601; what is not kept any more is left out",
       state: "keep or reset what it remembers; must be said where it remembers something",
+      again: "true: send it to a far side that has it already, under new names",
     },
     async handle({ query, parameters }) {
       const name = parameters["group"] ?? "";
-      const processor = processors.get(name);
-      if (processor === undefined) {
-        const isKnown = journal.status().groups.some(({ group }) => group === name);
-        if (isKnown) throw new Problem(409, `${name} is no processor: only those can be replayed`);
-        throw new Problem(404, `There is no processor ${name}; there is ${listed(processors)}`);
+      const group = processors.get(name) ?? sinks.get(name);
+      if (group === undefined) {
+        const known = [...processors.keys(), ...sinks.keys()].sort().join(", ") || "none";
+        throw new Problem(404, `There is no group ${name}; there is ${known}`);
       }
       const stream = query.get("stream") ?? "";
-      if (!processor.from.includes(stream)) {
-        throw new Problem(
-          404,
-          `${name} reads no stream ${stream}; it reads ${processor.from.join(", ")}`,
-        );
+      if (!group.from.includes(stream)) {
+        const reads = group.from.join(", ");
+        throw new Problem(404, `${name} reads no stream ${stream}; it reads ${reads}`);
       }
       const state = query.get("state");
       if (state !== null && state !== "keep" && state !== "reset")
         throw new Problem(400, `state is keep or reset: found ${state}`);
-      const result = await processor.rewind({ stream, from: placeIn(query), state });
+      const again = query.get("again") === "true";
+      const result = await group.rewind({ stream, from: placeIn(query), state, again });
       context.log.info(`${name} was set back in stream ${stream}`, { ...result, state });
       return json({ group: name, stream, ...result });
     },
@@ -172,8 +173,4 @@ async function present(
 ): Promise<string[]> {
   const found = await Promise.all(keys.map((key) => journal.readState(space, key)));
   return keys.filter((_, index) => found[index] !== null);
-}
-
-function listed(processors: ReadonlyMap<string, unknown>): string {
-  return [...processors.keys()].sort().join(", ") || "none";
 }

@@ -24,7 +24,7 @@ export interface AdminView {
 }
 
 /** What can be asked of a running sink. */
-export interface SinkControl {
+export interface SinkControl extends Pick<GroupControl, "from" | "rewind"> {
   /** Events that its far side has not confirmed, by stream. */
   lag(): ReadonlyMap<string, number>;
   /** Delivers what waits by now, whatever its hours and its back-off say. */

@@ -32,6 +32,11 @@ export interface Sink {
    * journal (flow/handshake.ts) before it sends.
    */
   held?(stream: string): readonly Holding[];
+  /**
+   * The mark that makes a sink whose far side knows what it was sent send it once more from `from` on, under other
+   * names. Without it a replay sends the same names again.
+   */
+  again?(mark: string | null, from: number): string;
   /** A stream's cursor, with its mark, is on disk: what only an older mark needed may go. */
   durable?(stream: string, position: Position): void;
 }
@@ -42,12 +47,15 @@ export interface Position {
   readonly mark: string | null;
 }
 
-/** Seqs of one epoch that the far side was given, and the digest of the last of them (core/event-digest.ts). */
+/**
+ * Seqs of one epoch that the far side was given, and the digest of the last of them (core/event-digest.ts); null: of
+ * that last one none is known.
+ */
 export interface Holding {
   readonly epoch: string;
   readonly from: number;
   readonly to: number;
-  readonly digest: string;
+  readonly digest: string | null;
 }
 
 export interface Batch {

@@ -1,7 +1,8 @@
 /**
  * An event as an entry of a Valkey stream: its name and time as the encoding's own metadata, its payload as fields.
  *
- * The name is `DEVICE/EPOCH/STREAM/SEQ`, as the entry's event ID; a stream's name and a UUID hold no slash. A payload that
+ * The name is `DEVICE/EPOCH/STREAM/SEQ`, as the entry's event ID; a stream's name and a UUID hold no slash; the epoch of
+ * what is sent again on purpose has a generation behind it, `EPOCH.1`. A payload that
  * brings an `event_id` keeps that, and the name is in the field `holdfast_name`. PSPF keeps objects alone, with rules for
  * some of their keys, and an entry has so many fields: what else a payload may be is wrapped, `{ value: … }`, and
  * bytes are `{ base64: … }`. So nothing is refused.
@@ -19,15 +20,17 @@ export interface EntryMaker {
   readonly device: string;
   readonly encoding: EncodingName;
   readonly format: PayloadFormat | undefined;
+  /** Behind the epoch in the name: nothing, or `.1` and so on. */
+  readonly generation: string;
   /** It comes late, beside fresher ones. */
   readonly backfill: boolean;
 }
 
 /** Name, value, name, value … */
 export function entryOf(event: StoredEvent, maker: EntryMaker): string[] {
-  const { device, encoding, backfill } = maker;
+  const { device, encoding, backfill, generation } = maker;
   const { epoch, stream, seq, time, key, headers } = event;
-  const name = `${device}/${epoch}/${stream}/${seq}`;
+  const name = `${device}/${epoch}${generation}/${stream}/${seq}`;
   const payload = valueOf(event.payload, maker.format);
   const isObject = typeof payload === "object" && payload !== null && !Array.isArray(payload);
   const { traceparent, tracestate } = headers;

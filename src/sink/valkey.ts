@@ -6,6 +6,10 @@
  * the sink believes to be noted. Where the server knows better (another wrote under our names, it was emptied, a
  * replica that was behind took over, an answer was lost) nothing happens, the sink fails, and is opened anew.
  *
+ * A replay that is to be taken in again moves the cursor back and leaves a mark, `GENERATION@SEQ`: from that seq on all is
+ * sent under a new generation of its name, for which the server has notes of its own; what lies before it stays as
+ * it is.
+ *
  * Exactly once is what the server keeps: one that loses acknowledged writes (appendfsync everysec and a power cut, a
  * failover to a replica that was behind) loses note and events together, and is sent both again.
  */
@@ -91,8 +95,7 @@ class ValkeySink implements Sink {
   #connection: ValkeyConnection | null = null;
   /** What the server holds, as its hashes say it: by stream, then by field. */
   readonly #known = new Map<string, Map<string, string>>();
-  /** Behind an epoch's name in its field, for a replay that is to be taken in again. */
-  readonly #generations = new Map<string, string>();
+  readonly #generations = new Map<string, Generation>();
   #lost: ((error: HoldfastError) => void) | null = null;
   #isSending = false;
 
@@ -143,24 +146,31 @@ class ValkeySink implements Sink {
     await connection.open();
     this.#known.clear();
     for (const [stream, { mark }] of positions) {
-      this.#generations.set(stream, mark === null ? "" : `#${mark}`);
+      this.#generations.set(stream, generationOf(mark));
       const { hash } = this.#keys(stream);
       this.#known.set(stream, pairsOf(await connection.call("HGETALL", hash)));
     }
   }
 
   held(stream: string): readonly Holding[] {
-    const generation = this.#generations.get(stream) ?? "";
+    const { number, start } = this.#generationOf(stream);
     return [...(this.#known.get(stream) ?? [])].flatMap(([field, value]) => {
-      const [epoch = "", number] = field.split("#");
-      if ((number === undefined ? "" : `#${number}`) !== generation) return [];
-      return [...value.matchAll(/(\d+)-(\d+):([^,]*)/g)].map(([, from, to, digest = ""]) => ({
-        epoch,
-        from: Number(from),
-        to: Number(to),
-        digest,
-      }));
+      const [epoch = "", generation = "0"] = field.split(".");
+      const isEarlier = Number(generation) < number;
+      if (!isEarlier && Number(generation) > number) return [];
+      return [...value.matchAll(/(\d+)-(\d+):([^,]*)/g)].flatMap(
+        ([, from, to, digest = ""]): Holding[] => {
+          const range = { epoch, from: Number(from), to: Number(to), digest };
+          if (!isEarlier || range.to < start) return [range];
+          // Of an earlier generation what lies before this one counts.
+          return range.from < start ? [{ ...range, to: start - 1, digest: null }] : [];
+        },
+      );
     });
+  }
+
+  again(mark: string | null, from: number): string {
+    return `${generationOf(mark).number + 1}@${from}`;
   }
 
   onLost(listener: (error: HoldfastError) => void): void {
@@ -203,14 +213,19 @@ class ValkeySink implements Sink {
     await Promise.resolve();
   }
 
+  #generationOf(stream: string): Generation {
+    return this.#generations.get(stream) ?? { number: 0, start: 1, suffix: "" };
+  }
+
   /** From `start` on: what goes with one append. */
-  #runFrom({ events, format, backfill = false }: Batch, start: number): Run {
+  #runFrom({ stream, events, format, backfill = false }: Batch, start: number): Run {
     const first = events[start] as StoredEvent;
     const maker = {
       device: this.#device,
       encoding: this.#options.encoding,
       format,
       backfill,
+      generation: this.#generationOf(stream).suffix,
     };
     const run: Run = { entries: [], last: first, bytes: 0 };
     for (let index = start; index < events.length; index++) {
@@ -232,7 +247,7 @@ class ValkeySink implements Sink {
   ): Promise<void> {
     const { last, entries } = run;
     const { key, hash } = this.#keys(stream);
-    const field = `${last.epoch}${this.#generations.get(stream) ?? ""}`;
+    const field = `${last.epoch}${this.#generationOf(stream).suffix}`;
     const known = this.#known.get(stream);
     const believed = known?.get(field) ?? "";
     const span = [after + 1, last.seq, digestOf(last)];
@@ -267,6 +282,19 @@ class ValkeySink implements Sink {
       cause,
     });
   }
+}
+
+interface Generation {
+  readonly number: number;
+  /** The seq that it begins with. */
+  readonly start: number;
+  /** Behind an epoch, in names and in the hash. */
+  readonly suffix: string;
+}
+
+function generationOf(mark: string | null): Generation {
+  const [number = 0, start = 1] = (mark ?? "0@1").split("@").map(Number);
+  return { number, start, suffix: number === 0 ? "" : `.${number}` };
 }
 
 interface Run {

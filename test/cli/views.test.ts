@@ -29,6 +29,12 @@ async function opened(
   };
 }
 
+/** A sink that nobody asks to go back. */
+const standing = {
+  from: ["readings"],
+  rewind: () => Promise.reject(new Error("Nobody asked for a replay")),
+};
+
 test("status says what is wrong before it lists the parts", async (t) => {
   const { run, health, journal } = await opened(t);
   health.component("agent", "journal").figures(() => ({ usedBytes: 512, maxBytes: 1024 }));
@@ -202,6 +208,7 @@ test("sync asks a sink to deliver, waits for it, and tells how that ended", asyn
   const cloud = health.component("sink", "cloud");
   let [waiting, asked] = [7, 0];
   sinks.set("cloud", {
+    ...standing,
     lag: () => new Map([["readings", waiting]]),
     sync: () => void (asked += 1),
     // One more look, then it is done.
@@ -212,6 +219,7 @@ test("sync asks a sink to deliver, waits for it, and tells how that ended", asyn
   assert.equal(asked, 1);
   waiting = 1_500;
   sinks.set("cloud", {
+    ...standing,
     lag: () => new Map([["readings", waiting]]),
     sync: () => {},
     syncing: () => null,
@@ -246,4 +254,36 @@ test("pause and resume let a group stand still and go on; groups shows it", asyn
   assert.equal(unknown.code, 1);
   assert.match(unknown.err, /There is no group clod; there is cloud/);
   assert.equal((await run("pause")).code, 2);
+});
+
+test("replay lets a sink go back to a seq or a time, and to a far side that has it only again", async (t) => {
+  const { run, sinks } = await opened(t);
+  const orders: unknown[] = [];
+  sinks.set("cloud", {
+    ...standing,
+    lag: () => new Map(),
+    sync: () => {},
+    syncing: () => null,
+    rewind(order) {
+      orders.push(order);
+      return Promise.resolve({ from: 17, cursor: 20, isShortened: false, removedKeys: 0 });
+    },
+  });
+  const said = await run("replay", "cloud", "readings", "--from", "17", "--again");
+  assert.deepEqual(said, {
+    code: 0,
+    out: "cloud goes back to seq 17 of readings: 4 events again\n",
+    err: "",
+  });
+  await run("replay", "cloud", "readings", "--from", "2026-11-28T10:00:00Z");
+  const time = Date.UTC(2026, 10, 28, 10);
+  assert.deepEqual(orders, [
+    { stream: "readings", from: { seq: 17 }, state: null, again: true },
+    { stream: "readings", from: { time }, state: null, again: false },
+  ]);
+  assert.equal((await run("replay", "cloud", "readings", "--from", "soon")).code, 1);
+  assert.equal((await run("replay", "clod", "readings", "--from", "1")).code, 1);
+  assert.equal((await run("replay", "cloud", "alarms", "--from", "1")).code, 1);
+  assert.equal((await run("replay", "cloud", "readings")).code, 2);
+  assert.equal((await run("replay", "cloud", "--from", "1")).code, 2);
 });

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { HoldfastError } from "../../src/core/errors.ts";
-import { createDelivery, type Delivery } from "../../src/flow/deliver.ts";
+import { createDelivery } from "../../src/flow/deliver.ts";
+import type { Delivery } from "../../src/flow/delivery.ts";
 import { batchBytesMax, batchEventsMax } from "../../src/flow/read-ahead.ts";
 import { range } from "../support/archive-names.ts";
 import { FakeClock } from "../support/fake-clock.ts";

@@ -1,7 +1,8 @@
 /** When, how fast and in which order the delivery loop delivers, on a clock that a test moves. */
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { createDelivery, type Delivery } from "../../src/flow/deliver.ts";
+import { createDelivery } from "../../src/flow/deliver.ts";
+import type { Delivery } from "../../src/flow/delivery.ts";
 import { LinkMonitor } from "../../src/flow/link-monitor.ts";
 import type { Pace } from "../../src/flow/pacing.ts";
 import { rangesMax } from "../../src/flow/position.ts";
@@ -72,6 +73,7 @@ test("outside its hours a sink waits, well and unconnected; within them it deliv
   assert.equal(sink.opened.length, 0);
   clock.advance(minute);
   await until("the delivery", () => sink.taken.length === 5);
+  assert.equal(context.now().status, "ok");
   assert.equal(context.readFigures()["waits"], undefined);
   for (let hour = 0; hour < 8 * 720; hour++) {
     clock.advance(5_000);
@@ -313,4 +315,35 @@ test("live-first: after rangesMax outages fresh events wait behind what came bef
   const last = sceneOf(t, { backlogShare: 0.5 }, { journal, clock });
   last.delivery.start();
   await until("all", () => last.delivery.lag().get("readings") === 0);
+});
+
+test("pause() ends a connection and is told; after resume() a sink is well when it delivers, not before", async (t) => {
+  const scene = sceneOf(t, {});
+  const { clock, journal, sink, delivery, context } = scene;
+  delivery.pause("asked");
+  delivery.start();
+  journal.append("readings", 3);
+  await settle();
+  assert.deepEqual([sink.opened.length, delivery.isPaused()], [0, true]);
+  assert.deepEqual(context.now(), { status: "degraded", detail: "asked" });
+  sink.openError = unreachable();
+  delivery.resume();
+  await until("a failure", () => clock.waiting === 1);
+  assert.ok(context.reports.every(({ status }) => status === "degraded"));
+  sink.openError = null;
+  clock.advance(minute);
+  await until("the delivery", () => sink.taken.length === 3);
+  await settle();
+  assert.equal(context.now().status, "ok");
+  delivery.pause("asked again");
+  await settle();
+  assert.equal(sink.isOpen, false);
+  assert.equal(context.now().detail, "asked again");
+  journal.append("readings", 1);
+  delivery.sync();
+  clock.advance(minute);
+  await settle();
+  assert.equal(sink.taken.length, 3, "sync does not end it");
+  delivery.resume();
+  await until("the rest", () => sink.taken.length === 4);
 });

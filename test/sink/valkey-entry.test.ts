@@ -15,7 +15,7 @@ function entry(
 ): Map<string, string> {
   const { stream = "readings", backfill = false, headers = {} } = more;
   const event = storedEvent({ seq: 7, stream, key: "k", headers, payload: Buffer.from(payload) });
-  const words = entryOf(event, { device: "box", encoding, format, backfill });
+  const words = entryOf(event, { device: "box", encoding, format, backfill, generation: "" });
   return new Map(
     words.flatMap((word, index) => (index % 2 === 0 ? [[word, words[index + 1] ?? ""]] : [])),
   );

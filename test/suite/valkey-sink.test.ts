@@ -5,7 +5,8 @@ import { once } from "node:events";
 import { cpSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { createDelivery, type Delivery } from "../../src/flow/deliver.ts";
+import { createDelivery } from "../../src/flow/deliver.ts";
+import type { Delivery } from "../../src/flow/delivery.ts";
 import type { Journal, JournalHistory } from "../../src/journal/journal.ts";
 import { createValkeySink, type ValkeySinkSettings } from "../../src/sink/valkey.ts";
 import { range } from "../support/archive-names.ts";
@@ -61,6 +62,11 @@ class Device {
     this.#delivery = createDelivery(parts);
     this.#t.after(() => this.#delivery?.stop(0));
     this.#delivery.start();
+  }
+
+  async replay(seq: number, again: boolean): Promise<number | undefined> {
+    const order = { stream, from: { seq }, state: null, again };
+    return (await this.#delivery?.rewind(order))?.from;
   }
 
   async delivered(): Promise<void> {
@@ -147,6 +153,21 @@ test("answers that are lost on the way repeat nothing", async (t) => {
   assertHolds(server, named(device.epoch, 1, written));
 });
 
+test("a server that hangs is given up, and what it did when it went on is not done twice", async (t) => {
+  const { server, device } = await scene(t);
+  await device.write(10, "a");
+  device.deliver(server.url);
+  await device.delivered();
+  process.kill(server.pid(), "SIGSTOP");
+  await device.write(50, "a");
+  // Longer than an answer is waited for, on a connection that nobody closes.
+  await until("the failure", () => device.context.now().status === "degraded", 30_000);
+  await device.write(50, "a");
+  process.kill(server.pid(), "SIGCONT");
+  await device.delivered();
+  assertHolds(server, named(device.epoch, 1, 110));
+});
+
 test("a server that was emptied is sent again what the journal keeps, also while it is connected", async (t) => {
   const { server, device } = await scene(t);
   await device.write(100, "a");
@@ -154,13 +175,13 @@ test("a server that was emptied is sent again what the journal keeps, also while
   await device.delivered();
   server.cli("FLUSHALL");
   await device.write(1, "a");
-  await until("all of it", () => namesIn(server, `box:${stream}`).length === 101, 30_000);
+  await until("all of it", () => namesIn(server, `box:${stream}`).length === 101, 60_000);
   assertHolds(server, named(device.epoch, 1, 101));
   await device.stop();
   server.cli("FLUSHALL");
   await device.start();
   device.deliver(server.url);
-  await until("all of it again", () => namesIn(server, `box:${stream}`).length === 101);
+  await until("all of it again", () => namesIn(server, `box:${stream}`).length === 101, 60_000);
   assertHolds(server, named(device.epoch, 1, 101));
 });
 
@@ -180,7 +201,7 @@ test("a server that was put back to an earlier state is sent the rest again", as
   await device.start();
   await device.write(1, "a");
   device.deliver(server.url);
-  await until("all of it", () => namesIn(server, `box:${stream}`).length === 121);
+  await until("all of it", () => namesIn(server, `box:${stream}`).length === 121, 60_000);
   assertHolds(server, named(device.epoch, 1, 121));
 });
 
@@ -300,6 +321,33 @@ test("two clones whose boards cannot be told apart part ways as soon as they mee
   const lines = server.cli("XRANGE", `box:${stream}`, "(0-0", "+", "COUNT", "2000").split("\n");
   assert.equal(lines.filter((line) => line === "a").length, 305);
   assert.equal(lines.filter((line) => line === "b").length, 205);
+});
+
+test("a replay that is asked for again sends under a new generation of the names, once; without that it is refused", async (t) => {
+  const { server, device } = await scene(t);
+  await device.write(100, "a");
+  device.deliver(server.url);
+  await device.delivered();
+  await assert.rejects(device.replay(50, false), /--again/);
+  for (const [generation, from] of [
+    [1, 50],
+    [2, 90],
+  ] as const) {
+    assert.equal(await device.replay(from, true), from);
+    const last = `box/${device.epoch}.${generation}/${stream}/${generation === 1 ? 100 : 105}`;
+    await until("the replay", () => namesIn(server, `box:${stream}`).at(-1) === last, 60_000);
+    await device.stop();
+    await device.start();
+    device.deliver(server.url);
+    if (generation === 1) await device.write(5, "a");
+    await device.delivered();
+  }
+  const { epoch } = device;
+  assertHolds(server, [
+    ...named(epoch, 1, 100),
+    ...named(`${epoch}.1`, 50, 105),
+    ...named(`${epoch}.2`, 90, 105),
+  ]);
 });
 
 test("maxLength bounds the stream, and what was trimmed there is not sent again", async (t) => {

@@ -88,6 +88,13 @@ export class ListJournal
     this.commitSoon();
   }
 
+  /** A crash: what waits never lands, nor does what comes until `land`. */
+  lose(): void {
+    this.#isHeld = true;
+    for (const { settled } of this.#waiting) settled.resolve("refused");
+    this.#waiting = [];
+  }
+
   get waiting(): number {
     return this.#waiting.length;
   }

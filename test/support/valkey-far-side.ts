@@ -36,7 +36,7 @@ export function entriesIn(server: RedisServer, key: string): Entry[] {
     const lines = server.cli("XRANGE", key, from, "+", "COUNT", `${page}`).split("\n");
     const ids = lines.filter((line) => /^\d{13}-\d+$/.test(line));
     for (const line of lines) {
-      if (/^[^/]+\/[0-9a-z-]+\/[^/]+\/\d+$/.test(line))
+      if (/^[^/]+\/[0-9a-z.-]+\/[^/]+\/\d+$/.test(line))
         entries.push({ name: line, isBackfill: false });
       const last = entries.at(-1);
       if (line === "backfill" && last !== undefined) last.isBackfill = true;

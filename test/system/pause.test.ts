@@ -62,4 +62,11 @@ sinks:
   await until("its copies", () => archived("copied") === 300);
   await untilPartIs(agent, "copy", "ok");
   await untilPartIs(agent, "files", "ok");
+  // The processor goes back: its effects happen again, and nothing else moves.
+  const again = `${agent.adminUrl}/groups/copy/replay?stream=load&from=291`;
+  assert.equal((await fetch(again, { method: "POST" })).status, 200);
+  await until("the replay", () => archived("copied") === 310);
+  const refused = await fetch(again.replace("copy", "files"), { method: "POST" });
+  assert.equal(refused.status, 422);
+  assert.match(await refused.text(), /keeps its own place/);
 });
