@@ -115,14 +115,8 @@ class Loop implements Processing {
     this.#rows = new RetryRows(parts.order === "key");
     this.#meter = new StateMeter(context, journal, parts.stateBound);
     this.#silence = new Silence(context, chain, policy);
-    this.#health = new ProcessingHealth({
-      context,
-      journal,
-      from,
-      policy,
-      rows: this.#rows,
-      chain,
-    });
+    const rows = this.#rows;
+    this.#health = new ProcessingHealth({ context, journal, from, policy, rows, chain });
     this.#patience = new Patience(context, this.#end.signal, (message) => {
       this.#health.journalTrouble = message;
       this.#health.report();
@@ -224,10 +218,7 @@ class Loop implements Processing {
 
   /** What to do now; null: nothing. Batches and retries take turns, so that neither starves the other. */
   #next(): (() => Promise<void>) | null {
-    if (this.#errands.waits) {
-      this.#isAttached = false;
-      return () => this.#errands.run();
-    }
+    if (this.#errands.waits) return () => this.#errand();
     if (this.isPaused()) return null;
     this.#health.waitsForClock = !this.#isTimeKnown();
     if (this.#health.waitsForClock) return null;
@@ -241,6 +232,11 @@ class Loop implements Processing {
     }
     const batch = this.#readers.take();
     return batch === null ? null : () => this.#batch(batch);
+  }
+
+  #errand(): Promise<void> {
+    this.#isAttached = false;
+    return this.#errands.run();
   }
 
   async #batch(batch: ReadyBatch): Promise<void> {
