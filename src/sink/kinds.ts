@@ -12,6 +12,7 @@ import {
 import { consoleSinkOptions, createConsoleSink } from "./console.ts";
 import { deliveryOptions, orderOptions } from "./delivery-options.ts";
 import { createFileSink, fileSinkOptions } from "./file.ts";
+import { createHttpSink, httpKindOptions } from "./http.ts";
 import { createMqttSink, mqttSinkOptions } from "./mqtt.ts";
 import type { Sink } from "./sink.ts";
 import { createValkeySink, valkeySinkOptions } from "./valkey.ts";
@@ -33,6 +34,7 @@ const kind = <F extends AnyField>(options: F, create: SinkKind<F>["create"]): Si
 export const sinkKinds = {
   valkey: kind(valkeySinkOptions, createValkeySink),
   mqtt: kind(mqttSinkOptions, createMqttSink),
+  http: kind(httpKindOptions, createHttpSink),
   file: kind(fileSinkOptions, createFileSink),
   console: kind(consoleSinkOptions, createConsoleSink),
 } as const;
@@ -53,6 +55,7 @@ export const sinkEntryOptions = byType(
   {
     valkey: withDelivery(sinkKinds.valkey.options, anyOrder),
     mqtt: withDelivery(sinkKinds.mqtt.options, anyOrder),
+    http: withDelivery(sinkKinds.http.options, anyOrder),
     file: withDelivery(sinkKinds.file.options, deliveryOptions),
     console: withDelivery(sinkKinds.console.options, deliveryOptions),
   },

@@ -9,12 +9,15 @@ import mqtt from "mqtt";
 import { createDelivery } from "../../src/flow/deliver.ts";
 import { createConsoleSink } from "../../src/sink/console.ts";
 import { createFileSink } from "../../src/sink/file.ts";
+import { createHttpSink } from "../../src/sink/http.ts";
 import type { sinkKinds } from "../../src/sink/kinds.ts";
 import { createMqttSink } from "../../src/sink/mqtt.ts";
 import type { Sink } from "../../src/sink/sink.ts";
 import { createValkeySink } from "../../src/sink/valkey.ts";
 import { range, seqsOf } from "../support/archive-names.ts";
 import { FakeClock } from "../support/fake-clock.ts";
+import { httpFarSide, linesOf, type Fate } from "../support/http-far-side.ts";
+import { httpSettings } from "../support/http-settings.ts";
 import { ListJournal } from "../support/list-journal.ts";
 import { startMosquitto } from "../support/mosquitto.ts";
 import { startRedis } from "../support/redis-server.ts";
@@ -42,6 +45,7 @@ interface FarSide {
 const kinds: Record<keyof typeof sinkKinds, (t: TestContext) => Promise<FarSide>> = {
   valkey: valkeyServer,
   mqtt: mqttBroker,
+  http: httpServer,
   file: folder,
   console: pipe,
 };
@@ -204,6 +208,36 @@ function mqttSettings(url: string) {
     ackTimeout: 30_000,
     tls: { ca: undefined, cert: undefined, key: undefined, verify: true },
   } as const;
+}
+
+/**
+ * A server that honours idempotency keys and does to every seventh request what servers do. Each event arrives once
+ * all the same, because a request is repeated as it was.
+ */
+async function httpServer(t: TestContext): Promise<FarSide> {
+  const far = await httpFarSide(t);
+  far.honoursKeys = true;
+  const fates: readonly Fate[] = [
+    { status: 503, headers: { "retry-after": "2" } },
+    "take-and-cut",
+    "take-and-hang",
+    "cut",
+    { status: 500, takes: true },
+  ];
+  let faults = 0;
+  far.fate = (_request, number) =>
+    number % 7 === 0 ? (fates[faults++ % fates.length] ?? "take") : "take";
+  return {
+    create: (context) => createHttpSink(context, httpSettings(far.url), { device: "box" }),
+    seqs: (stream) =>
+      linesOf(far.taken)
+        .filter((line) => line["stream"] === stream)
+        .map((line) => line["seq"] as number),
+    repeats: false,
+    fails: true,
+    goAway: () => far.goAway(),
+    comeBack: () => far.comeBack(),
+  };
 }
 
 /** An archive whose folder is replaced by a file for a while. */
