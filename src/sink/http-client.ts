@@ -83,7 +83,8 @@ export class HttpClient {
     agent.createConnection = (options, created) => {
       const spare = this.#spare;
       this.#spare = null;
-      return spare === null || spare.destroyed ? fresh(options, created) : spare;
+      // One that the server has ended is not yet destroyed, and serves no more.
+      return spare?.readyState === "open" ? spare : fresh(options, created);
     };
     this.#agent = agent;
     this.#spare = await this.#connect(files, signal);
@@ -192,6 +193,8 @@ class Exchange {
       this.#hasFailed = isCut(error);
       this.#give(error);
     });
+    // Node tells no error where the connection was ended before the request could be written.
+    request.on("close", () => this.#give(new Error("the connection was lost")));
     if (signal.aborted) abort();
     signal.addEventListener("abort", abort, { once: true });
     request.end(this.#body);
