@@ -4,6 +4,7 @@
  */
 import type { OutgoingHttpHeaders } from "node:http";
 import type { Context, Figures } from "../core/context.ts";
+import { HoldfastError } from "../core/errors.ts";
 import { duration, mapOf, oneOf, optional, secret, text, type InferAll } from "../core/field.ts";
 import type { Counter } from "../core/metrics.ts";
 import { tlsClientOptions } from "../core/tls.ts";
@@ -20,7 +21,10 @@ export const httpSinkOptions = {
     names: headerName,
   }),
   token: optional(
-    secret({ doc: "Sent as `Authorization: Bearer`", example: { credential: "up-token" } }),
+    secret({
+      doc: "Sent as `Authorization: Bearer` (to InfluxDB 2: `Token`)",
+      example: { credential: "up-token" },
+    }),
   ),
   username: optional(text({ doc: "The user name, where no token is asked for", example: "edge" })),
   password: optional(secret({ doc: "The password", example: { credential: "up-password" } })),
@@ -62,6 +66,7 @@ export interface Sending {
 export class HttpSender {
   readonly #context: Context;
   readonly #settings: HttpSettings;
+  readonly #scheme: string;
   readonly #client: HttpClient;
   readonly #bytes: Readonly<Record<"plain" | "wire", Counter>>;
   readonly #requests: Readonly<Record<"confirmed" | "refused" | "failed", Counter>>;
@@ -69,8 +74,15 @@ export class HttpSender {
   #plainBytes = 0;
   #wireBytes = 0;
 
-  constructor(context: Context, url: URL, settings: HttpSettings) {
+  /** `scheme`: how the token is told, RFC 9110, 11.4. */
+  constructor(
+    context: Context,
+    url: URL,
+    settings: HttpSettings,
+    scheme: "Bearer" | "Token" = "Bearer",
+  ) {
     this.#context = context;
+    this.#scheme = scheme;
     this.#settings = settings;
     const { clock, metrics, name: sink } = context;
     const { connectTimeout: connectMs, answerTimeout: answerMs, timeout: wholeMs, tls } = settings;
@@ -104,7 +116,7 @@ export class HttpSender {
     const basic = `Basic ${Buffer.from(`${user}:${word}`).toString("base64")}`;
     this.#headers = {
       ...(user !== "" && { authorization: basic }),
-      ...(token !== undefined && { authorization: `Bearer ${token.reveal()}` }),
+      ...(token !== undefined && { authorization: `${this.#scheme} ${token.reveal()}` }),
       ...(Object.fromEntries(named) as Record<string, string>),
     };
     await this.#client.open(signal);
@@ -125,7 +137,8 @@ export class HttpSender {
       // How much of it went out nobody knows.
       this.#count("wire", bytes.length);
       this.#requests.failed.add();
-      throw error;
+      if (!(error instanceof HoldfastError)) throw error;
+      return { as: "failure", error };
     }
     this.#count("wire", answer.sentBytes);
     const verdict = sending.read?.(answer) ?? judge(answer, this.far, this.#context.clock.wallMs());

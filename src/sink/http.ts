@@ -7,12 +7,8 @@
  * again as it was, not with what has come since. So the span of what was begun is kept:
  * - `idempotency: process`: in memory. Timeouts, cuts and 503s are repeated as they were; a crash of the agent is not
  * - `idempotency: crash`: beside the cursor, on disk before the request goes out. One commit more for each batch
- *
- * A server that refuses everything is one that was configured wrong: until it has confirmed something, no more than
- * 32 events are given up; then the sink stands still and says so.
  */
 import type { Context, Figures } from "../core/context.ts";
-import { HoldfastError } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
 import { group, oneOf, url, type Infer } from "../core/field.ts";
 import { sendSpans, type Span } from "./bisect.ts";
@@ -28,6 +24,7 @@ import {
   type SendResult,
   type Sink,
 } from "./sink.ts";
+import { Trust } from "./trust.ts";
 
 export const httpKindOptions = group(
   {
@@ -60,17 +57,12 @@ export function createHttpSink(
   return new HttpSink(context, options, device);
 }
 
-/** As many as a person still looks through. */
-const refusedUnprovenMax = 32;
-
 class HttpSink implements Sink {
   readonly #options: HttpSinkSettings;
   readonly #device: string;
   readonly #sender: HttpSender;
   readonly #pending: PendingSpans;
-  /** How many events it has refused, as long as it has confirmed none. */
-  #refusedUnproven = 0;
-  #isProven = false;
+  readonly #trust = new Trust();
 
   constructor(context: Context, options: HttpSinkSettings, device: string) {
     this.#options = options;
@@ -125,24 +117,9 @@ class HttpSink implements Sink {
       body: bytes,
       compression: this.#options.compression,
     };
-    const verdict = await this.#sender.send(sending, signal).catch(asFailure);
-    if (verdict.as === "confirmed") this.#isProven = true;
+    const verdict = await this.#sender.send(sending, signal);
     if (verdict.as === "too-large") this.#pending.shrink(to - from + 1);
-    const isGivenUp = events.length === 1 && verdict.as !== "confirmed" && verdict.as !== "failure";
-    return isGivenUp && !this.#isProven ? this.#unproven(verdict) : verdict;
-  }
-
-  /** One event more that a server refuses which has never taken any. */
-  #unproven(verdict: Extract<Verdict, { readonly as: "refused" | "too-large" }>): Verdict {
-    if (this.#refusedUnproven < refusedUnprovenMax) {
-      this.#refusedUnproven++;
-      return verdict;
-    }
-    const why = `${verdict.error.message}; it has confirmed nothing, and refused ${refusedUnprovenMax} events before this one`;
-    return {
-      as: "failure",
-      error: new HoldfastError("SINK_DENIED", why, { cause: verdict.error }),
-    };
+    return this.#trust.weigh(verdict, events.length);
   }
 
   #urlFor(stream: string): URL {
@@ -151,10 +128,4 @@ class HttpSink implements Sink {
       .replaceAll(/\{stream\}|%7Bstream%7D/gi, encodeURIComponent(stream));
     return new URL(filled);
   }
-}
-
-/** No answer: what of it arrived is not known. */
-export function asFailure(error: unknown): Verdict {
-  if (error instanceof HoldfastError) return { as: "failure", error };
-  throw error;
 }

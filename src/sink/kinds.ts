@@ -2,6 +2,7 @@
 import type { Context } from "../core/context.ts";
 import {
   byType,
+  checked,
   group,
   type AnyField,
   type Field,
@@ -13,6 +14,7 @@ import { consoleSinkOptions, createConsoleSink } from "./console.ts";
 import { deliveryOptions, orderOptions } from "./delivery-options.ts";
 import { createFileSink, fileSinkOptions } from "./file.ts";
 import { createHttpSink, httpKindOptions } from "./http.ts";
+import { createInfluxSink, influxOptions } from "./influx.ts";
 import { createMqttSink, mqttSinkOptions } from "./mqtt.ts";
 import type { Sink } from "./sink.ts";
 import { createValkeySink, valkeySinkOptions } from "./valkey.ts";
@@ -35,6 +37,7 @@ export const sinkKinds = {
   valkey: kind(valkeySinkOptions, createValkeySink),
   mqtt: kind(mqttSinkOptions, createMqttSink),
   http: kind(httpKindOptions, createHttpSink),
+  influx: kind(influxOptions, createInfluxSink),
   file: kind(fileSinkOptions, createFileSink),
   console: kind(consoleSinkOptions, createConsoleSink),
 } as const;
@@ -44,8 +47,10 @@ function withDelivery<F extends AnyField, M extends Fields>(
   field: F,
   more: M,
 ): Field<Infer<F> & InferAll<M>> {
-  const { fields = {}, doc } = field.about;
-  return group({ ...fields, ...more }, { doc }) as unknown as Field<Infer<F> & InferAll<M>>;
+  const { fields = {}, doc, problem } = field.about;
+  const whole = group({ ...fields, ...more }, { doc });
+  const asked = problem === undefined ? whole : checked(whole, problem as () => string | null);
+  return asked as unknown as Field<Infer<F> & InferAll<M>>;
 }
 
 const anyOrder = { ...deliveryOptions, ...orderOptions };
@@ -56,6 +61,7 @@ export const sinkEntryOptions = byType(
     valkey: withDelivery(sinkKinds.valkey.options, anyOrder),
     mqtt: withDelivery(sinkKinds.mqtt.options, anyOrder),
     http: withDelivery(sinkKinds.http.options, anyOrder),
+    influx: withDelivery(sinkKinds.influx.options, anyOrder),
     file: withDelivery(sinkKinds.file.options, deliveryOptions),
     console: withDelivery(sinkKinds.console.options, deliveryOptions),
   },

@@ -11,13 +11,15 @@ import { createConsoleSink } from "../../src/sink/console.ts";
 import { createFileSink } from "../../src/sink/file.ts";
 import { createHttpSink } from "../../src/sink/http.ts";
 import type { sinkKinds } from "../../src/sink/kinds.ts";
+import { createInfluxSink } from "../../src/sink/influx.ts";
 import { createMqttSink } from "../../src/sink/mqtt.ts";
 import type { Sink } from "../../src/sink/sink.ts";
 import { createValkeySink } from "../../src/sink/valkey.ts";
 import { range, seqsOf } from "../support/archive-names.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { httpFarSide, linesOf, type Fate } from "../support/http-far-side.ts";
-import { httpSettings } from "../support/http-settings.ts";
+import { httpSettings, influxSettings } from "../support/http-settings.ts";
+import { startInflux } from "../support/influx.ts";
 import { ListJournal } from "../support/list-journal.ts";
 import { startMosquitto } from "../support/mosquitto.ts";
 import { startRedis } from "../support/redis-server.ts";
@@ -46,6 +48,7 @@ const kinds: Record<keyof typeof sinkKinds, (t: TestContext) => Promise<FarSide>
   valkey: valkeyServer,
   mqtt: mqttBroker,
   http: httpServer,
+  influx: influxDatabase,
   file: folder,
   console: pipe,
 };
@@ -237,6 +240,39 @@ async function httpServer(t: TestContext): Promise<FarSide> {
     fails: true,
     goAway: () => far.goAway(),
     comeBack: () => far.comeBack(),
+  };
+}
+
+/** InfluxDB 1, killed for a while. A point that comes twice is one point. */
+async function influxDatabase(t: TestContext): Promise<FarSide> {
+  const influx = await startInflux(tempDir(t));
+  const seen = new Map<string, number[]>();
+  const ending = new AbortController();
+  const watch = async (): Promise<void> => {
+    for (; !ending.signal.aborted; await new Promise((resolve) => setTimeout(resolve, 50))) {
+      for (const stream of streams) {
+        const rows = await influx.query(`SELECT n FROM ${stream}`).catch(() => null);
+        if (rows !== null)
+          seen.set(
+            stream,
+            rows.map(({ n }) => n as number),
+          );
+      }
+    }
+  };
+  const watching = watch();
+  t.after(async () => {
+    ending.abort();
+    await watching;
+    await influx.kill();
+  });
+  return {
+    create: (context) => createInfluxSink(context, influxSettings(influx.url), { device: "box" }),
+    seqs: (stream) => seen.get(stream) ?? [],
+    repeats: false,
+    fails: true,
+    goAway: () => influx.kill(),
+    comeBack: () => influx.start(),
   };
 }
 

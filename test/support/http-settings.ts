@@ -1,5 +1,6 @@
 /** The defaults of the sinks that speak HTTP, as a configuration without a word would have them. */
 import type { HttpSinkSettings } from "../../src/sink/http.ts";
+import type { InfluxSinkSettings } from "../../src/sink/influx.ts";
 
 export const httpDefaults = {
   headers: {},
@@ -19,6 +20,25 @@ export function httpSettings(url: string): HttpSinkSettings {
     format: "ndjson",
     compression: "gzip",
     idempotency: "process",
+    ...httpDefaults,
+  };
+}
+
+export function influxSettings(url: string): InfluxSinkSettings {
+  return {
+    from: ["readings"],
+    url,
+    version: 1,
+    database: "telemetry",
+    retentionPolicy: undefined,
+    bucket: undefined,
+    org: undefined,
+    measurement: "{stream}",
+    tags: {},
+    fields: {},
+    integers: [],
+    precision: "ms",
+    compression: "gzip",
     ...httpDefaults,
   };
 }
