@@ -16,7 +16,12 @@ export type Verdict =
   /** `refused`: what the far side named as bad; the rest it has taken. Left out: nothing. */
   | { readonly as: "confirmed"; readonly refused?: readonly Culprit[] }
   /** Some event of these: which one is not known. */
-  | { readonly as: "refused"; readonly error: HoldfastError }
+  | {
+      readonly as: "refused";
+      readonly error: HoldfastError;
+      /** For its time alone: that says nothing of how the far side was configured. */
+      readonly isLate?: true;
+    }
   | { readonly as: "too-large"; readonly error: HoldfastError }
   /** No event's fault. */
   | { readonly as: "failure"; readonly error: HoldfastError };

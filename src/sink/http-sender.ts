@@ -58,7 +58,9 @@ export interface Sending {
   readonly url: URL;
   readonly headers?: OutgoingHttpHeaders;
   readonly body: Buffer;
-  readonly compression: Compression;
+  /** How it is to be compressed, or what it is when compressed. */
+  readonly compression?: Compression;
+  readonly compressed?: Buffer;
   /** Another reading of the answer; left out: http-answers.ts's. */
   readonly read?: (answer: HttpAnswer) => Verdict;
 }
@@ -123,7 +125,10 @@ export class HttpSender {
   }
 
   async send(sending: Sending, signal: AbortSignal): Promise<Verdict> {
-    const { bytes, headers } = await compressBody(sending.body, sending.compression);
+    const { bytes, headers } =
+      sending.compressed === undefined
+        ? await compressBody(sending.body, sending.compression ?? "none")
+        : { bytes: sending.compressed, headers: {} };
     const request = {
       url: sending.url,
       headers: { ...sending.headers, ...headers, ...this.#headers },

@@ -16,6 +16,7 @@ import { createFileSink, fileSinkOptions } from "./file.ts";
 import { createHttpSink, httpKindOptions } from "./http.ts";
 import { createInfluxSink, influxOptions } from "./influx.ts";
 import { createMqttSink, mqttSinkOptions } from "./mqtt.ts";
+import { createRemoteWriteSink, remoteWriteOptions } from "./remote-write.ts";
 import type { Sink } from "./sink.ts";
 import { createValkeySink, valkeySinkOptions } from "./valkey.ts";
 
@@ -38,6 +39,7 @@ export const sinkKinds = {
   mqtt: kind(mqttSinkOptions, createMqttSink),
   http: kind(httpKindOptions, createHttpSink),
   influx: kind(influxOptions, createInfluxSink),
+  "remote-write": kind(remoteWriteOptions, createRemoteWriteSink),
   file: kind(fileSinkOptions, createFileSink),
   console: kind(consoleSinkOptions, createConsoleSink),
 } as const;
@@ -62,6 +64,7 @@ export const sinkEntryOptions = byType(
     mqtt: withDelivery(sinkKinds.mqtt.options, anyOrder),
     http: withDelivery(sinkKinds.http.options, anyOrder),
     influx: withDelivery(sinkKinds.influx.options, anyOrder),
+    "remote-write": withDelivery(sinkKinds["remote-write"].options, anyOrder),
     file: withDelivery(sinkKinds.file.options, deliveryOptions),
     console: withDelivery(sinkKinds.console.options, deliveryOptions),
   },

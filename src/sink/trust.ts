@@ -20,6 +20,7 @@ export class Trust {
   weigh(verdict: Verdict, count: number): Verdict {
     if (verdict.as === "confirmed") this.#isProven ||= (verdict.refused?.length ?? 0) < count;
     if (verdict.as === "confirmed" || verdict.as === "failure") return verdict;
+    if (verdict.as === "refused" && verdict.isLate) return verdict;
     if (this.#isProven || count > 1) return verdict;
     if (this.#refused++ < refusedUnprovenMax) return verdict;
     const { error: cause } = verdict;

@@ -13,17 +13,19 @@ import { createHttpSink } from "../../src/sink/http.ts";
 import type { sinkKinds } from "../../src/sink/kinds.ts";
 import { createInfluxSink } from "../../src/sink/influx.ts";
 import { createMqttSink } from "../../src/sink/mqtt.ts";
+import { createRemoteWriteSink } from "../../src/sink/remote-write.ts";
 import type { Sink } from "../../src/sink/sink.ts";
 import { createValkeySink } from "../../src/sink/valkey.ts";
 import { range, seqsOf } from "../support/archive-names.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { httpFarSide, linesOf, type Fate } from "../support/http-far-side.ts";
-import { httpSettings, influxSettings } from "../support/http-settings.ts";
+import { httpSettings, influxSettings, remoteWriteSettings } from "../support/http-settings.ts";
 import { startInflux } from "../support/influx.ts";
 import { ListJournal } from "../support/list-journal.ts";
 import { startMosquitto } from "../support/mosquitto.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { seqsIn, valkeySettings } from "../support/valkey-far-side.ts";
+import { startPrometheus } from "../support/prometheus.ts";
 import { recordingContext, type RecordingContext } from "../support/recording-context.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
@@ -49,6 +51,7 @@ const kinds: Record<keyof typeof sinkKinds, (t: TestContext) => Promise<FarSide>
   mqtt: mqttBroker,
   http: httpServer,
   influx: influxDatabase,
+  "remote-write": prometheus,
   file: folder,
   console: pipe,
 };
@@ -246,34 +249,63 @@ async function httpServer(t: TestContext): Promise<FarSide> {
 /** InfluxDB 1, killed for a while. A point that comes twice is one point. */
 async function influxDatabase(t: TestContext): Promise<FarSide> {
   const influx = await startInflux(tempDir(t));
-  const seen = new Map<string, number[]>();
-  const ending = new AbortController();
-  const watch = async (): Promise<void> => {
-    for (; !ending.signal.aborted; await new Promise((resolve) => setTimeout(resolve, 50))) {
-      for (const stream of streams) {
-        const rows = await influx.query(`SELECT n FROM ${stream}`).catch(() => null);
-        if (rows !== null)
-          seen.set(
-            stream,
-            rows.map(({ n }) => n as number),
-          );
-      }
-    }
-  };
-  const watching = watch();
-  t.after(async () => {
-    ending.abort();
-    await watching;
-    await influx.kill();
+  t.after(() => influx.kill());
+  const seqs = watch(t, async (stream) => {
+    const rows = await influx.query(`SELECT n FROM ${stream}`);
+    return rows.map(({ n }) => n as number);
   });
   return {
     create: (context) => createInfluxSink(context, influxSettings(influx.url), { device: "box" }),
-    seqs: (stream) => seen.get(stream) ?? [],
+    seqs,
     repeats: false,
     fails: true,
     goAway: () => influx.kill(),
     comeBack: () => influx.start(),
   };
+}
+
+/** A Prometheus, killed for a while. An event is a map of series to numbers: `{"n":12}`. */
+async function prometheus(t: TestContext): Promise<FarSide> {
+  const server = await startPrometheus(tempDir(t));
+  t.after(() => server.kill());
+  const settings = {
+    ...remoteWriteSettings(`${server.url}/api/v1/write`),
+    labels: { of: "{stream}" },
+  };
+  const end = Date.UTC(2026, 0, 1, 0, 1);
+  const seqs = watch(t, async (stream) => {
+    const [series] = await server.query(`n{of="${stream}",device="box"}[2m]`, end);
+    return (series?.values ?? []).map(([, value]) => Number(value));
+  });
+  return {
+    create: (context) => createRemoteWriteSink(context, settings, { device: "box" }),
+    seqs,
+    repeats: false,
+    fails: true,
+    goAway: () => server.kill(),
+    comeBack: () => server.start(),
+  };
+}
+
+/** What a far side that must be asked has last said that it holds. */
+function watch(t: TestContext, ask: (stream: string) => Promise<number[]>) {
+  const seen = new Map<string, number[]>();
+  const ending = new AbortController();
+  const turn = async (): Promise<void> => {
+    while (!ending.signal.aborted) {
+      for (const stream of streams) {
+        const found = await ask(stream).catch(() => null);
+        if (found !== null) seen.set(stream, found);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  };
+  const turning = turn();
+  t.after(async () => {
+    ending.abort();
+    await turning;
+  });
+  return (stream: string): number[] => seen.get(stream) ?? [];
 }
 
 /** An archive whose folder is replaced by a file for a while. */

@@ -1,6 +1,7 @@
 /** The defaults of the sinks that speak HTTP, as a configuration without a word would have them. */
 import type { HttpSinkSettings } from "../../src/sink/http.ts";
 import type { InfluxSinkSettings } from "../../src/sink/influx.ts";
+import type { RemoteWriteSettings } from "../../src/sink/remote-write.ts";
 
 export const httpDefaults = {
   headers: {},
@@ -39,6 +40,20 @@ export function influxSettings(url: string): InfluxSinkSettings {
     integers: [],
     precision: "ms",
     compression: "gzip",
+    ...httpDefaults,
+  };
+}
+
+export function remoteWriteSettings(url: string): RemoteWriteSettings {
+  return {
+    from: ["_metrics"],
+    url,
+    every: 15_000,
+    protocol: "1.0",
+    job: "holdfast",
+    instance: "{device}",
+    labels: {},
+    maxSeries: 1000,
     ...httpDefaults,
   };
 }
