@@ -319,6 +319,8 @@ async function folder(t: TestContext): Promise<FarSide> {
         {
           from: streams,
           path,
+          format: "ndjson",
+          columns: {},
           rotate: 86_400_000,
           maxFileBytes: 32 * 1024,
           compress: "gzip",

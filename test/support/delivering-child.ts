@@ -34,6 +34,8 @@ await journal.open([{ group, streams: [stream] }]);
 const archive = {
   from: [stream],
   path: join(folder, "archive"),
+  format: "ndjson",
+  columns: {},
   rotate: 86_400_000,
   // Some five batches: kills meet files that grow, rotation and compression.
   maxFileBytes: 256 * 1024,
