@@ -96,11 +96,6 @@ export const metricTable = {
     help: "Events that a sink has dealt with, by status (sent; delivered: the far side has confirmed it; refused, retried, trimmed)",
     labels: ["sink", "status"],
   },
-  holdfast_sink_bytes_total: {
-    kind: "counter",
-    help: "Bytes that a sink has sent, by form (plain: before compression; wire: as sent, with heads, repetitions counted)",
-    labels: ["sink", "form"],
-  },
   holdfast_sink_requests_total: {
     kind: "counter",
     help: "Requests of a sink that speaks HTTP, by outcome (confirmed, refused, failed)",

@@ -3,7 +3,7 @@
  * of what went over the wire.
  */
 import type { OutgoingHttpHeaders } from "node:http";
-import type { Context, Figures } from "../core/context.ts";
+import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import { duration, mapOf, oneOf, optional, secret, text, type InferAll } from "../core/field.ts";
 import type { Counter } from "../core/metrics.ts";
@@ -70,7 +70,6 @@ export class HttpSender {
   readonly #settings: HttpSettings;
   readonly #scheme: string;
   readonly #client: HttpClient;
-  readonly #bytes: Readonly<Record<"plain" | "wire", Counter>>;
   readonly #requests: Readonly<Record<"confirmed" | "refused" | "failed", Counter>>;
   #headers: OutgoingHttpHeaders = {};
   #plainBytes = 0;
@@ -90,9 +89,6 @@ export class HttpSender {
     const { connectTimeout: connectMs, answerTimeout: answerMs, timeout: wholeMs, tls } = settings;
     const timeouts = { connectMs, answerMs, wholeMs };
     this.#client = new HttpClient({ clock, url, tls, timeouts });
-    const bytes = (form: string): Counter =>
-      metrics.counter("holdfast_sink_bytes_total", { sink, form });
-    this.#bytes = { plain: bytes("plain"), wire: bytes("wire") };
     const requests = (outcome: string): Counter =>
       metrics.counter("holdfast_sink_requests_total", { sink, outcome });
     this.#requests = {
@@ -134,18 +130,18 @@ export class HttpSender {
       headers: { ...sending.headers, ...headers, ...this.#headers },
       body: bytes,
     };
-    this.#count("plain", sending.body.length);
+    this.#plainBytes += sending.body.length;
     let answer: HttpAnswer;
     try {
       answer = await this.#client.post(request, signal);
     } catch (error) {
       // How much of it went out nobody knows.
-      this.#count("wire", bytes.length);
+      this.#wireBytes += bytes.length;
       this.#requests.failed.add();
       if (!(error instanceof HoldfastError)) throw error;
       return { as: "failure", error };
     }
-    this.#count("wire", answer.sentBytes);
+    this.#wireBytes += answer.sentBytes;
     const verdict = sending.read?.(answer) ?? judge(answer, this.far, this.#context.clock.wallMs());
     const isRefused = verdict.as === "refused" || verdict.as === "too-large";
     this.#requests[
@@ -154,21 +150,15 @@ export class HttpSender {
     return verdict;
   }
 
-  figures(): Figures {
-    const ratio = this.#wireBytes === 0 ? null : this.#plainBytes / this.#wireBytes;
-    return {
-      bytesOnWire: this.#wireBytes,
-      compression: ratio === null ? null : Math.round(ratio * 100) / 100,
-    };
+  /** What went over the wire since this was last asked for. */
+  takeBytes(): { readonly wireBytes: number; readonly plainBytes: number } {
+    const taken = { wireBytes: this.#wireBytes, plainBytes: this.#plainBytes };
+    this.#wireBytes = 0;
+    this.#plainBytes = 0;
+    return taken;
   }
 
   close(): void {
     this.#client.close();
-  }
-
-  #count(form: "plain" | "wire", bytes: number): void {
-    this.#bytes[form].add(bytes);
-    if (form === "plain") this.#plainBytes += bytes;
-    else this.#wireBytes += bytes;
   }
 }

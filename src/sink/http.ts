@@ -8,7 +8,7 @@
  * - `idempotency: process`: in memory. Timeouts, cuts and 503s are repeated as they were; a crash of the agent is not
  * - `idempotency: crash`: beside the cursor, on disk before the request goes out. One commit more for each batch
  */
-import type { Context, Figures } from "../core/context.ts";
+import type { Context } from "../core/context.ts";
 import type { StoredEvent } from "../core/event.ts";
 import { group, oneOf, url, type Infer } from "../core/field.ts";
 import { sendSpans, type Span } from "./bisect.ts";
@@ -91,15 +91,11 @@ class HttpSink implements Sink {
     // Where thinning has taken the last ones of the span, they are settled with it.
     const upTo = result.settled === events.length ? last : events[result.settled - 1]?.seq;
     if (upTo !== undefined) this.#pending.settled(batch.stream, upTo);
-    return result;
+    return { ...result, ...this.#sender.takeBytes() };
   }
 
   async close(): Promise<void> {
     this.#sender.close();
-  }
-
-  figures(): Figures {
-    return this.#sender.figures();
   }
 
   async #post(

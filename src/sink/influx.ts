@@ -6,7 +6,7 @@
  * taken at its word where it names lines (version 3); where it does not, the request is halved (bisect.ts), which
  * writes some points twice.
  */
-import type { Context, Figures } from "../core/context.ts";
+import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
 import {
@@ -116,18 +116,15 @@ class InfluxSink implements Sink {
   async send(batch: Batch, signal: AbortSignal): Promise<SendResult> {
     const { events } = batch;
     const span = { from: events[0]?.seq ?? 0, to: events.at(-1)?.seq ?? 0 };
-    return await sendSpans(events, [span], async (part) => {
+    const result = await sendSpans(events, [span], async (part) => {
       const verdict = await this.#write(part, batch, signal);
       return this.#trust.weigh(verdict, part.length);
     });
+    return { ...result, ...this.#sender.takeBytes() };
   }
 
   async close(): Promise<void> {
     this.#sender.close();
-  }
-
-  figures(): Figures {
-    return this.#sender.figures();
   }
 
   async #write(

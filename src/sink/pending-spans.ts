@@ -1,11 +1,11 @@
 /**
  * Which requests were begun and have not been answered, by stream: the span of the batch, and into how many seqs
  * each it was cut. While one is pending, the batch that begins within it is sent as that span again, whatever has
- * been appended or thinned meanwhile.
+ * been appended or thinned meanwhile, and no other span reaches into it: fresh events and a backlog may each have one.
  *
- * The mark for the cursor is the same in one line: `EPOCH FROM-TO/EACH`.
+ * The mark for the cursor is the same in text: `EPOCH FROM-TO/EACH`, with commas between several.
  *
- * Bound: one for each stream.
+ * Bound: four for each stream, 80 letters each; a mark has 640 at the most.
  */
 import type { StoredEvent } from "../core/event.ts";
 import type { Span } from "./bisect.ts";
@@ -15,6 +15,8 @@ interface Pending extends Span {
   readonly epoch: string;
   /** Seqs of one request. */
   readonly each: number;
+  /** The first one that is not settled. */
+  readonly next: number;
 }
 
 export interface Begun {
@@ -22,34 +24,42 @@ export interface Begun {
   readonly spans: readonly Span[];
 }
 
+const pendingMax = 4;
+
 export class PendingSpans {
-  readonly #pending = new Map<string, Pending>();
-  /** The first seq that is not settled. */
-  readonly #next = new Map<string, number>();
+  /** In the order in which they were begun. */
+  readonly #pending = new Map<string, readonly Pending[]>();
   /** What the far side takes at once, as far as that is known. */
   #each = Number.MAX_SAFE_INTEGER;
 
   /** What a mark says stands only where memory says nothing. */
   load(positions: ReadonlyMap<string, Position>): void {
     for (const [stream, { seq, mark }] of positions) {
-      this.#next.set(stream, seq + 1);
-      const pending = parse(mark);
-      if (pending !== null && !this.#pending.has(stream)) this.#pending.set(stream, pending);
+      const open = (this.#pending.get(stream) ?? parse(mark)).filter(({ to }) => to > seq);
+      this.#pending.set(
+        stream,
+        open.map((pending) => ({ ...pending, next: Math.max(pending.next, seq + 1) })),
+      );
     }
   }
 
   announce(batch: Batch): Announcement & { readonly mark: string } {
-    const { epoch, from, to, each } = this.#of(batch);
-    return { upTo: to, mark: `${epoch} ${from}-${to}/${each}` };
+    const pending = this.#of(batch);
+    const others = this.#others(batch.stream, pending);
+    const mark = [...others, pending]
+      .slice(-pendingMax)
+      .map(({ epoch, from, to, each }) => `${epoch} ${from}-${to}/${each}`)
+      .join(",");
+    return { upTo: pending.to, mark };
   }
 
   begin(batch: Batch): Begun {
     const pending = this.#of(batch);
-    this.#pending.set(batch.stream, pending);
+    const others = this.#others(batch.stream, pending);
+    this.#pending.set(batch.stream, [...others, pending].slice(-pendingMax));
     const { epoch, to, each } = pending;
     // A replay goes back; what trimming took is not settled.
-    const first = batch.events[0]?.seq ?? pending.from;
-    const next = Math.min(this.#next.get(batch.stream) ?? pending.from, first);
+    const next = Math.min(pending.next, batch.events[0]?.seq ?? pending.from);
     const spans: Span[] = [];
     for (let from = pending.from; from <= to; from += each) {
       spans.push(...unsettled({ from, to: Math.min(to, from + each - 1) }, next));
@@ -57,9 +67,13 @@ export class PendingSpans {
     return { epoch, spans };
   }
 
+  /** Of the span that was begun last. */
   settled(stream: string, upTo: number): void {
-    this.#next.set(stream, upTo + 1);
-    if (upTo >= (this.#pending.get(stream)?.to ?? upTo)) this.#pending.delete(stream);
+    const all = this.#pending.get(stream) ?? [];
+    const last = all.at(-1);
+    if (last === undefined) return;
+    const rest = upTo >= last.to ? [] : [{ ...last, next: upTo + 1 }];
+    this.#pending.set(stream, [...all.slice(0, -1), ...rest]);
   }
 
   /** So many seqs in one request are too many for the far side. */
@@ -67,13 +81,19 @@ export class PendingSpans {
     this.#each = Math.max(1, Math.min(this.#each, Math.ceil(seqs / 2)));
   }
 
-  /** What is pending, where the batch begins within it; else the batch, up to where its epoch ends. */
+  /** What is pending, where the batch begins within it; else the batch, up to where its epoch or another one is. */
   #of({ stream, events }: Batch): Pending {
     const { epoch, seq: from } = events[0] as StoredEvent;
-    const known = this.#pending.get(stream);
-    if (known?.epoch === epoch && from >= known.from && from <= known.to) return known;
-    const to = lastOf(events, epoch);
-    return { epoch, from, to, each: Math.min(this.#each, to - from + 1) };
+    const all = this.#pending.get(stream) ?? [];
+    const known = all.find((each) => each.epoch === epoch && from >= each.from && from <= each.to);
+    if (known !== undefined) return known;
+    const before = Math.min(...all.filter((each) => each.from > from).map((each) => each.from));
+    const to = Math.min(lastOf(events, epoch), before - 1);
+    return { epoch, from, to, each: Math.min(this.#each, to - from + 1), next: from };
+  }
+
+  #others(stream: string, { from }: Pending): readonly Pending[] {
+    return (this.#pending.get(stream) ?? []).filter((other) => other.from !== from);
   }
 }
 
@@ -101,9 +121,12 @@ function lastOf(events: readonly StoredEvent[], epoch: string): number {
   return events.at(other < 0 ? -1 : other - 1)?.seq ?? 0;
 }
 
-function parse(mark: string | null): Pending | null {
-  const match = /^(\S+) (\d+)-(\d+)\/(\d+)$/.exec(mark ?? "");
-  if (match === null) return null;
-  const [, epoch = "", from, to, each] = match;
-  return { epoch, from: Number(from), to: Number(to), each: Math.max(1, Number(each)) };
+function parse(mark: string | null): Pending[] {
+  return (mark ?? "").split(",").flatMap((text): Pending[] => {
+    const match = /^(\S+) (\d+)-(\d+)\/(\d+)$/.exec(text);
+    if (match === null) return [];
+    const [, epoch = "", from, to, each] = match;
+    const next = Number(from);
+    return [{ epoch, from: next, to: Number(to), each: Math.max(1, Number(each)), next }];
+  });
 }

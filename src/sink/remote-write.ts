@@ -132,10 +132,11 @@ class RemoteWriteSink implements Sink {
       return { settled: 0, refused: [], failure: new HoldfastError("SINK_UNREACHABLE", why) };
     }
     const span = { from: events[0]?.seq ?? 0, to: events.at(-1)?.seq ?? 0 };
-    return await sendSpans(events, [span], async (part) => {
+    const result = await sendSpans(events, [span], async (part) => {
       const verdict = await this.#writeOrPassOld(stream, part, signal);
       return this.#trust.weigh(verdict, part.length);
     });
+    return { ...result, ...this.#sender.takeBytes() };
   }
 
   async close(): Promise<void> {
@@ -143,7 +144,7 @@ class RemoteWriteSink implements Sink {
   }
 
   figures(): Figures {
-    return { ...this.#sender.figures(), series: this.#series, seriesLeftOut: this.#leftOut };
+    return { series: this.#series, seriesLeftOut: this.#leftOut };
   }
 
   /**

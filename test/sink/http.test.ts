@@ -9,6 +9,7 @@ import { Secret } from "../../src/core/secret.ts";
 import { createHttpSink, type HttpSinkSettings } from "../../src/sink/http.ts";
 import type { Position, SendResult, Sink } from "../../src/sink/sink.ts";
 import { range } from "../support/archive-names.ts";
+import { assertSettled } from "../support/assert-settled.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { httpFarSide, linesOf, type Fate, type HttpFarSide } from "../support/http-far-side.ts";
 import { httpSettings } from "../support/http-settings.ts";
@@ -55,7 +56,7 @@ const refusing =
 test("send() posts a batch as lines, compressed, under a key that names its span", async (t) => {
   for (const compression of ["gzip", "zstd", "none"] as const) {
     const { far, send } = await opened(t, { compression });
-    assert.deepEqual(await send(storedEvents(1, 200)), { settled: 200, refused: [] });
+    assertSettled(await send(storedEvents(1, 200)), 200);
     const [request] = far.requests;
     assert.ok(request !== undefined);
     assert.equal(request.path, "/v1/events");
@@ -297,7 +298,7 @@ test("send() repeats a request whose answer was lost as it was, whatever has com
   await until("the request", () => far.requests.length === 1);
   clock.advance(5000);
   assert.equal((await sending).settled, 0);
-  assert.deepEqual(await send(storedEvents(1, 50)), { settled: 10, refused: [] });
+  assertSettled(await send(storedEvents(1, 50)), 10);
   assert.equal((await send(storedEvents(11, 40))).settled, 40);
   assert.deepEqual(takenSeqs(far), range(1, 50));
   assert.deepEqual(
@@ -367,19 +368,55 @@ test("send() puts no two epochs into one request", async (t) => {
   );
 });
 
-test("figures() tell the bytes on the wire and what compression saves", async (t) => {
-  const { far, sink, send, sums } = await opened(t);
-  await send(storedEvents(1, 500));
+test("send() tells the bytes on the wire, repetitions counted, and what they were before", async (t) => {
+  const { far, send, sums } = await opened(t);
+  const { wireBytes = 0, plainBytes } = await send(storedEvents(1, 500));
   const [request] = far.requests;
-  const wire = sums.get('holdfast_sink_bytes_total{sink="api",form="wire"}') ?? 0;
-  const plain = sums.get('holdfast_sink_bytes_total{sink="api",form="plain"}');
-  assert.equal(plain, request?.body.length);
-  const head = wire - (request?.wireBytes ?? 0);
+  assert.equal(plainBytes, request?.body.length);
+  const head = wireBytes - (request?.wireBytes ?? 0);
   assert.ok(head > 100 && head < 600, `the head is counted: ${head}`);
   assert.equal(sums.get('holdfast_sink_requests_total{sink="api",outcome="confirmed"}'), 1);
-  const { bytesOnWire, compression } = sink.figures?.() ?? {};
-  assert.equal(bytesOnWire, wire);
-  assert.ok((compression as number) > 5);
+  far.fate = refusing(400, 501);
+  const halved = await send(storedEvents(501, 2));
+  assert.ok((halved.wireBytes ?? 0) > 2 * head, "three requests");
+  assert.equal(sums.get('holdfast_sink_requests_total{sink="api",outcome="refused"}'), 2);
+});
+
+test("send() keeps spans of fresh events and of a backlog apart, each as it was begun", async (t) => {
+  const { far, sink, send } = await opened(t, { idempotency: "crash" });
+  far.honoursKeys = true;
+  const batch = (first: number, count: number) => ({
+    device: "box",
+    stream: "readings",
+    events: storedEvents(first, count),
+  });
+  far.fate = () => "take-and-cut";
+  await send(storedEvents(1, 10));
+  const { mark } = sink.announce?.(batch(101, 10)) ?? assert.fail();
+  await send(storedEvents(101, 10));
+  await sink.close();
+  const settings = { ...httpSettings(`${far.url}/v1/events`), idempotency: "crash" as const };
+  const next = createHttpSink(recordingContext("api", new FakeClock()), settings, {
+    device: "box",
+  });
+  t.after(() => next.close());
+  await next.open(new Map([["readings", { seq: 0, mark: mark ?? null }]]), never);
+  far.fate = () => "take";
+  // One lane now: it meets the span of the backlog, goes up to that of the fresh events, and meets that.
+  for (const [first, last] of [
+    [1, 10],
+    [11, 100],
+    [101, 110],
+    [111, 150],
+  ] as const) {
+    const all = batch(first, 151 - first);
+    assert.equal(next.announce?.(all).upTo, last);
+    assert.equal((await next.send(all, never)).settled, last - first + 1);
+  }
+  assert.deepEqual(
+    takenSeqs(far).toSorted((a, b) => Number(a) - Number(b)),
+    range(1, 150),
+  );
 });
 
 test("open() says who cannot be reached, without the URL's password", async (t) => {
@@ -442,8 +479,7 @@ test("open() shows our certificate to a server that asks for one, and trusts non
   const batch = { device: "box", stream: "readings", events: storedEvents(1, 10) };
   const known = sinkWith({ ca: cert, cert, key });
   await known.open(new Map(), never);
-  for (let round = 0; round < 3; round++)
-    assert.deepEqual(await known.send(batch, never), { settled: 10, refused: [] });
+  for (let round = 0; round < 3; round++) assertSettled(await known.send(batch, never), 10);
   assert.equal(far.connections(), 1);
 
   await assert.rejects(sinkWith({ cert, key }).open(new Map(), never), (error) => {

@@ -5,6 +5,7 @@ import { Secret } from "../../src/core/secret.ts";
 import type { StoredEvent } from "../../src/core/event.ts";
 import { createInfluxSink, type InfluxSinkSettings } from "../../src/sink/influx.ts";
 import type { SendResult } from "../../src/sink/sink.ts";
+import { assertSettled } from "../support/assert-settled.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { httpFarSide } from "../support/http-far-side.ts";
 import { influxSettings } from "../support/http-settings.ts";
@@ -37,7 +38,7 @@ test("send() speaks to the write endpoint of each version, with its token", asyn
     [3, "/api/v3/write_lp?db=telemetry&precision=millisecond", "Bearer t0ken"],
   ] as const) {
     const send = await opened(t, far.url, { version, token, ...where });
-    assert.deepEqual(await send(storedEvents(1, 2)), { settled: 2, refused: [] });
+    assertSettled(await send(storedEvents(1, 2)), 2);
     const { path: asked, headers, body } = far.requests.at(-1) ?? assert.fail();
     assert.equal(asked, path);
     assert.equal(headers.authorization, authorization);
