@@ -6,13 +6,12 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { test, type TestContext } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { range } from "../support/archive-names.ts";
 import { httpFarSide, linesOf, type Fate } from "../support/http-far-side.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
 
-/** Each meets some ten requests, of which every fourth goes wrong. */
+/** Each while a request is taken and not answered: the next process must send that one again as it was. */
 const kills = 5;
 
 test("a server that honours idempotency keys has each event once after kill -9 and lost answers", async (t) => {
@@ -21,15 +20,22 @@ test("a server that honours idempotency keys has each event once after kill -9 a
   far.honoursKeys = true;
   const fates: readonly Fate[] = ["take-and-hang", "take-and-cut", "cut", { status: 503 }];
   let faults = 0;
-  far.fate = (_request, number) =>
-    number % 4 === 0 ? (fates[faults++ % fates.length] ?? "take") : "take";
+  let kill: (() => void) | null = null;
+  far.fate = (_request, number) => {
+    if (kill !== null) {
+      kill();
+      kill = null;
+      return "take-and-hang";
+    }
+    return number % 4 === 0 ? (fates[faults++ % fates.length] ?? "take") : "take";
+  };
   for (let round = 0; round < kills; round++) {
     const child = start(t, folder, "load", far.url);
     const before = far.requests.length;
-    await until("a request", () => far.requests.length > before);
-    await delay(Math.random() * 500);
-    child.process.kill("SIGKILL");
-    await once(child.process, "close");
+    await until("some requests", () => far.requests.length > before + 1 + round);
+    const gone = once(child.process, "close");
+    kill = () => void child.process.kill("SIGKILL");
+    await gone;
   }
   const drain = start(t, folder, "drain", far.url);
   const [code] = (await once(drain.process, "close")) as [number | null];
