@@ -9,6 +9,7 @@
 import { systemRandom } from "./core/random.ts";
 import { dirname, resolve } from "node:path";
 import type { Config } from "./config/config.ts";
+import { metricsClass, samplingMs } from "./config/sampling.ts";
 import { stateFolder } from "./config/built-in.ts";
 import { classOf, groupsOf, listOf, streamsOf } from "./config/streams.ts";
 import { unlessAborted } from "./core/abort.ts";
@@ -16,6 +17,8 @@ import type { HoldfastError } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
 import { createDelivery } from "./flow/deliver.ts";
 import type { Delivery } from "./flow/delivery.ts";
+import type { Context } from "./core/context.ts";
+import { metricsStream } from "./core/series.ts";
 import { createIntake } from "./flow/ingest.ts";
 import { LinkMonitor } from "./flow/link-monitor.ts";
 import { PausedGroups } from "./flow/paused-groups.ts";
@@ -39,6 +42,7 @@ import type { Journal, JournalHistory, JournalUpkeep } from "./journal/journal.t
 import { paceOf } from "./sink/delivery-options.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
+import { createMetricsSource } from "./source/metrics.ts";
 import type { Source } from "./source/source.ts";
 import { createPlane } from "./plane/kinds.ts";
 import type { Plane } from "./plane/plane.ts";
@@ -232,9 +236,10 @@ async function openJournal(
     path,
     device,
     board: boardSerial(),
-    streams: new Map(
-      Object.entries(config.streams).map(([name, options]) => [name, classOf(options)]),
-    ),
+    streams: new Map([
+      [metricsStream, metricsClass],
+      ...Object.entries(config.streams).map(([name, options]) => [name, classOf(options)] as const),
+    ]),
     onFatal: setup.onFatal,
     lingerMs: () => wear.lingerMs(),
     ...(setup.journalFault !== undefined && { fault: setup.journalFault }),
@@ -332,13 +337,20 @@ async function openSources(opened: Opened): Promise<void> {
   stack.defer(async () => {
     await Promise.all(sources.map((source) => source.close(graceMs)));
   });
-  for (const [name, options] of Object.entries(config.sources)) {
+  const start = async (context: Context, stream: string, source: Source): Promise<void> => {
     // A signal has ended the start: what is opened now nobody would close.
     if (stack.disposed) return;
+    sources.push(source);
+    await source.open(createIntake({ context, journal, stream, rules: rules(stream), onBytes }));
+  };
+  for (const [name, options] of Object.entries(config.sources)) {
     const context = surroundings.context("source", name);
     const source = sourceKinds[options.type].create(context, options as never, { device });
-    sources.push(source);
-    const { stream } = options;
-    await source.open(createIntake({ context, journal, stream, rules: rules(stream), onBytes }));
+    await start(context, options.stream, source);
   }
+  const everyMs = samplingMs(config);
+  if (everyMs === null) return;
+  const context = surroundings.context("agent", metricsStream);
+  const sample = () => surroundings.metrics.sample();
+  await start(context, metricsStream, createMetricsSource(context, { everyMs, sample, root: "/" }));
 }

@@ -5,6 +5,7 @@
  * others; what the declaration already calls wrong is passed over in silence.
  */
 import { nearestName } from "../core/nearest.ts";
+import { metricsStream } from "../core/series.ts";
 import { checkAddresses } from "./addresses.ts";
 import { checkClasses } from "./classes.ts";
 import { configOptions } from "./config.ts";
@@ -21,6 +22,7 @@ import { checkLoops } from "./loops.ts";
 
 /** The stream in which gaps are told upstream (invariant 5); only the journal writes it. */
 const gapsStream = "_gaps";
+const ownStreams: readonly string[] = [gapsStream, metricsStream];
 const streamName = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/;
 
 export function checkConsistency(value: unknown): Finding[] {
@@ -73,10 +75,15 @@ function checkTargets(value: unknown): Finding[] {
   const own = "found the agent's own stream";
   return [
     ...targetsOf(value)
-      .filter(([, stream]) => stream === gapsStream || !streamName.test(stream))
+      .filter(([, stream]) => ownStreams.includes(stream) || !streamName.test(stream))
       .map(([path, stream]): Finding => {
         const found = `found ${shown(stream)}`;
-        return { path, at: "value", found, allowed: stream === gapsStream ? others : allowed };
+        return {
+          path,
+          at: "value",
+          found,
+          allowed: ownStreams.includes(stream) ? others : allowed,
+        };
       }),
     ...(declared === undefined
       ? []
@@ -117,6 +124,10 @@ function checkOrigins(value: unknown): Finding[] {
   const isWhole = areTargetsWhole(value);
   const streams = new Set([
     gapsStream,
+    // A remote-write sink makes the agent sample its metrics.
+    ...(entriesOf(value, "sinks").some(([, sink]) => valueAt(sink, ["type"]) === "remote-write")
+      ? [metricsStream]
+      : []),
     ...entriesOf(value, "streams").map(([name]) => name),
     ...targetsOf(value).map(([, stream]) => stream),
     ...lateStreamsOf(value),

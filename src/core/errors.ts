@@ -218,15 +218,18 @@ export class HoldfastError extends Error {
   readonly code: ErrorCode;
   /** As the table says, unless the thrower knows better (a refusal by a broker that restarts, say). */
   readonly kind: ErrorKind;
+  /** The far side asked to be left alone for so long, ms; whoever makes the error bounds it. */
+  readonly retryAfterMs: number | undefined;
 
   constructor(
     code: ErrorCode,
     message: string,
-    options: { cause?: unknown; kind?: ErrorKind } = {},
+    options: { cause?: unknown; kind?: ErrorKind; retryAfterMs?: number | undefined } = {},
   ) {
     super(message, options.cause === undefined ? {} : { cause: options.cause });
     this.code = code;
     this.kind = options.kind ?? errorTable[code].kind;
+    this.retryAfterMs = options.retryAfterMs;
   }
 
   get hint(): string {

@@ -38,6 +38,8 @@ export interface About {
   readonly example?: unknown;
   readonly required: boolean;
   readonly secret?: true;
+  /** What `checked` was given. */
+  readonly problem?: (value: never) => string | null;
   /** Members of a group. */
   readonly fields?: Readonly<Record<string, AnyField>>;
   /** The value of each entry of a map, or item of a list. */
@@ -84,7 +86,8 @@ function check<T>(name: string, test: (value: unknown) => boolean): AnyStruct<T>
 
 /** The same field, with what it says of a value as a whole: a sentence, or null where nothing is wrong. */
 export function checked<T>(field: Field<T>, problem: (value: T) => string | null): Field<T> {
-  return { ...field, struct: refine(field.struct, "problem", (v) => problem(v) ?? true) };
+  const about = { ...field.about, problem: problem as (value: never) => string | null };
+  return { about, struct: refine(field.struct, "problem", (v) => problem(v) ?? true) };
 }
 
 /** The same field, which may be left out. */
@@ -318,14 +321,9 @@ export function byType<M extends Readonly<Record<string, AnyField>>>(
   const names = Object.keys(kinds);
   const withType = Object.fromEntries(
     names.map((name) => {
-      const fields = kinds[name]?.about.fields ?? {};
-      return [
-        name,
-        group(
-          { type: oneOf([name], { doc: "The kind" }), ...fields },
-          { doc: kinds[name]?.about.doc ?? "" },
-        ),
-      ];
+      const { fields = {}, doc = "", problem } = kinds[name]?.about ?? {};
+      const whole = group({ type: oneOf([name], { doc: "The kind" }), ...fields }, { doc });
+      return [name, problem === undefined ? whole : checked(whole, problem as () => string | null)];
     }),
   );
   // Loose: where the kind is not known, no other key can be called wrong.

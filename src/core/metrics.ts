@@ -116,6 +116,11 @@ export const metricTable = {
     help: "Events that a sink has dealt with, by status (sent; delivered: the far side has confirmed it; refused, retried, trimmed)",
     labels: ["sink", "status"],
   },
+  holdfast_sink_requests_total: {
+    kind: "counter",
+    help: "Requests of a sink that speaks HTTP, by outcome (confirmed, refused, failed)",
+    labels: ["sink", "outcome"],
+  },
   holdfast_sink_connected: {
     kind: "gauge",
     help: "1 while a sink's far side answers",
@@ -169,8 +174,39 @@ export const metricTable = {
   },
   holdfast_event_loop_lag_seconds: {
     kind: "gauge",
-    help: "Longest stall of the main thread since the last scrape",
+    help: "Longest stall of the main thread since the last scrape or sample",
     labels: [],
+  },
+  holdfast_component_health: {
+    kind: "gauge",
+    help: "What /health says of a component: 0 ok, 1 degraded, 2 failing",
+    labels: ["component"],
+  },
+  holdfast_board_temperature_celsius: {
+    kind: "gauge",
+    help: "The board's temperature; this and the other board metrics are there when a remote-write sink is",
+    labels: ["sensor"],
+  },
+  holdfast_board_throttled: {
+    kind: "gauge",
+    help: "1 while the board slows itself, or has since its boot, by cause (Raspberry Pi)",
+    labels: ["cause"],
+  },
+  holdfast_board_load: { kind: "gauge", help: "Load average, by period", labels: ["period"] },
+  holdfast_board_cpu_busy_ratio: {
+    kind: "gauge",
+    help: "Share of CPU time that was not idle since the last sample",
+    labels: ["cpu"],
+  },
+  holdfast_board_bytes: {
+    kind: "gauge",
+    help: "Bytes of memory and of the disk, total and available",
+    labels: ["of", "state"],
+  },
+  holdfast_board_network_bytes: {
+    kind: "gauge",
+    help: "Bytes over an interface since boot, received and sent",
+    labels: ["interface", "direction"],
   },
 } as const satisfies Record<string, MetricRow>;
 

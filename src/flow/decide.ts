@@ -6,7 +6,7 @@
  *          └──► none left ────► as `onFailure` says: dead letter · drop · retry for ever at the ceiling (block)
  *   fatal, config ────────────► stop: this part cannot go on, or a person must act
  *
- * Bound: every delay is at most `maxMs`, with jitter (core/backoff.ts).
+ * Bound: every delay is at most `maxMs`, with jitter (core/backoff.ts), or what the far side asked for.
  */
 import { backoffDelayMs } from "../core/backoff.ts";
 import type { HoldfastError } from "../core/errors.ts";
@@ -35,7 +35,11 @@ export function decide(
   random: number,
 ): Decision {
   if (error.kind === "fatal" || error.kind === "config") return { act: "stop" };
-  const again: Decision = { act: "retry", delayMs: backoffDelayMs(policy, attempt, random) };
+  const backoffMs = backoffDelayMs(policy, attempt, random);
+  const again: Decision = {
+    act: "retry",
+    delayMs: Math.max(backoffMs, error.retryAfterMs ?? 0),
+  };
   if (error.kind === "transient" || attempt < policy.attempts) return again;
   if (policy.onFailure !== "block") return { act: policy.onFailure };
   // The ceiling without jitter below it: a blocked event costs as little as it can.

@@ -29,6 +29,7 @@ import { HoldfastError } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
 import type { SendResult } from "../sink/sink.ts";
 import { agree } from "./agreement.ts";
+import { announced } from "./announce.ts";
 import { Backlog } from "./backlog.ts";
 import { deadLetterOf } from "./dead-letter.ts";
 import type { Delivery, DeliveryParts } from "./delivery.ts";
@@ -175,7 +176,7 @@ class DeliveryLoop implements Delivery {
     this.#backlog.publish();
     const connected = context.metrics.gauge("holdfast_sink_connected", { sink: context.name });
     connected.set(0);
-    this.#figures.publish(() => this.#pacing.figures());
+    this.#figures.publish(() => ({ ...this.#pacing.figures(), ...sink.figures?.() }));
     sink.onLost?.((error) => {
       this.#loss = error;
       this.#wake.resolve();
@@ -271,25 +272,21 @@ class DeliveryLoop implements Delivery {
   }
 
   async #deliver(batch: Ahead): Promise<SendResult> {
-    const { sink, device, formats, context } = this.#parts;
-    const { lane, stream, events, after, to, trimmedTo } = batch;
-    if (events.length === 0) {
+    const { sink, journal, device, formats, context } = this.#parts;
+    const { lane, stream, after, to, trimmedTo } = batch;
+    if (batch.events.length === 0) {
       this.#countTrimmed(stream, after, trimmedTo ?? to);
       await this.#settle(stream, after, to, undefined);
       return { settled: 0, refused: [] };
     }
     const format = formats.get(stream);
-    const backfill = lane === "backlog";
+    const given = { device, stream, events: batch.events, after, backfill: lane === "backlog" };
+    const read = { ...given, ...(format !== undefined && { format }) };
+    const sent = await announced(read, { sink, journal, progress: this.#progress });
+    if (!("events" in sent)) return sent;
+    const { events } = sent;
     const beganMs = context.clock.monotonicMs();
     this.#figures.count("sent", events.length);
-    const sent = {
-      device,
-      stream,
-      events,
-      after,
-      backfill,
-      ...(format !== undefined && { format }),
-    };
     const result = await sink
       .send(sent, this.#aborting.signal)
       .catch((error: unknown): SendResult => {
@@ -300,7 +297,7 @@ class DeliveryLoop implements Delivery {
     this.#pacing.spent(bytes);
     this.#reader.sent(lane, bytes, context.clock.monotonicMs() - beganMs);
     this.#figures.sent(result);
-    if (result.settled > 0) await this.#settleSent(batch, result);
+    if (result.settled > 0) await this.#settleSent({ ...batch, events }, result);
     this.#figures.count("retried", events.length - result.settled);
     const head = events[result.settled];
     const before = events[result.settled - 1]?.seq ?? after;
@@ -325,7 +322,7 @@ class DeliveryLoop implements Delivery {
     this.#figures.count("delivered", events.length - letters.length);
     this.#figures.count("refused", letters.length);
     // Behind the last event of the lane's stretch there may be nothing any more.
-    const to = settled === batch.events.length ? batch.to : seq;
+    const to = settled === batch.events.length ? Math.max(batch.to, seq) : seq;
     await this.#settle(stream, after, to, mark, letters, receivedAt);
   }
 

@@ -14,13 +14,14 @@ export class Pause {
     this.#signal = signal;
   }
 
-  async sleep(delayMs: number): Promise<void> {
+  /** `isAskedFor`: by the far side itself, which is not woken for because another one answers. */
+  async sleep(delayMs: number, isAskedFor = false): Promise<void> {
     const { clock, name } = this.#context;
     if (this.#signal.aborted) return;
     const woken = new AbortController();
     const wake = (): void => woken.abort();
     this.#wake = wake;
-    this.#link.sleeps(name, wake);
+    if (!isAskedFor) this.#link.sleeps(name, wake);
     const ends = AbortSignal.any([this.#signal, woken.signal]);
     await clock.sleep(delayMs, ends).catch(() => undefined);
     this.#wake = null;

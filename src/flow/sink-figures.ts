@@ -44,6 +44,10 @@ export class SinkFigures {
     const atRisk = metrics.gauge("holdfast_sink_at_risk_bytes", { sink: name });
     const events = metrics.gauge("holdfast_sink_at_risk_events", { sink: name });
     const full = metrics.gauge("holdfast_sink_full_seconds", { sink: name });
+    // A rate can be told from the first one on only of a series that was there before it.
+    for (const status of Object.keys(this.#counts)) {
+      metrics.counter("holdfast_sink_events_total", { sink: name, status });
+    }
     metrics.onScrape(() => {
       atRisk.set(this.#atRiskBytes());
       events.set(this.#waiting());

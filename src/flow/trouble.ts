@@ -85,7 +85,7 @@ export class Trouble {
     const isPersons = decision.act === "stop";
     const delayMs = decision.act === "retry" ? decision.delayMs : personRetryMs;
     this.#tell(failure, isPersons, delayMs);
-    await this.#pause.sleep(delayMs);
+    await this.#pause.sleep(delayMs, failure.retryAfterMs !== undefined);
     return "again";
   }
 

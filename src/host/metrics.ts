@@ -6,12 +6,15 @@
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import { metricTable, secondsBuckets, type Metrics } from "../core/metrics.ts";
+import { formatSeries } from "../core/series.ts";
 import type { EventLoopWatch } from "./event-loop.ts";
 import { bytesWritten } from "./wear.ts";
 
 export interface MetricsBook extends Metrics {
   /** What a scrape gets: OpenMetrics where `accept` asks for it, else Prometheus text. */
   render(accept: string | undefined): Promise<{ contentType: string; body: string }>;
+  /** The series that are worth keeping, each with its value, by its name as Prometheus writes it. */
+  sample(): Promise<Readonly<Record<string, number>>>;
 }
 
 export interface MetricsParts {
@@ -19,6 +22,13 @@ export interface MetricsParts {
   /** Called once for each metric that has more series than it may. */
   readonly onOverflow?: (metric: string, seriesMax: number) => void;
 }
+
+/**
+ * Of Node's and the process's own metrics, those that a fleet's operator looks at: samples lie on the card. All of
+ * ours are kept.
+ */
+const sampled =
+  /^(holdfast_|stream_|process_(cpu_seconds_total|resident_memory_bytes|start_time_seconds|open_fds)$|nodejs_heap_size_used_bytes$)/;
 
 /** Series of one metric: names come from the configuration, and a Prometheus for 5,000 devices pays for each. */
 const seriesMax = 1000;
@@ -58,6 +68,12 @@ export function createMetrics(parts: MetricsParts): MetricsBook {
   }
   const numbered = (name: Name, labels: AnyLabels): Numbered =>
     numbers.get(name)?.find(labels) ?? unknown(name);
+  const refresh = async (): Promise<void> => {
+    for (const collect of scrapes) collect();
+    numbered("holdfast_event_loop_lag_seconds", {}).value = parts.eventLoop.takeLagSeconds();
+    const written = numbered("holdfast_journal_disk_bytes_written_total", {});
+    written.value = (await bytesWritten()) ?? written.value;
+  };
 
   return {
     counter(name, labels) {
@@ -70,17 +86,32 @@ export function createMetrics(parts: MetricsParts): MetricsBook {
     },
     histogram: (name, labels) => histograms.get(name)?.find(labels) ?? unknown(name),
     onScrape: (collect) => void scrapes.push(collect),
+    async sample() {
+      await refresh();
+      const samples: Record<string, number> = {};
+      for (const { name, values } of await registry.getMetricsAsJSON()) {
+        if (!sampled.test(name)) continue;
+        for (const { value, labels, metricName } of values as readonly JsonValue[]) {
+          if (Number.isFinite(value)) samples[formatSeries(metricName ?? name, labels)] = value;
+        }
+      }
+      return samples;
+    },
     async render(accept) {
-      for (const collect of scrapes) collect();
-      numbered("holdfast_event_loop_lag_seconds", {}).value = parts.eventLoop.takeLagSeconds();
-      const written = numbered("holdfast_journal_disk_bytes_written_total", {});
-      written.value = (await bytesWritten()) ?? written.value;
+      await refresh();
       const text = await registry.metrics();
       return asksForOpenMetrics(accept)
         ? { contentType: Registry.OPENMETRICS_CONTENT_TYPE, body: toOpenMetrics(text) }
         : { contentType: Registry.PROMETHEUS_CONTENT_TYPE, body: text };
     },
   };
+}
+
+/** A histogram's parts have names of their own; prom-client's types leave that out. */
+interface JsonValue {
+  readonly value: number;
+  readonly labels: Readonly<Record<string, string | number>>;
+  readonly metricName?: string;
 }
 
 interface Numbered {

@@ -42,6 +42,12 @@ export async function openSurroundings(parts: SurroundingsParts): Promise<Surrou
     },
   });
   const health = createHealthBook({ clock, version: parts.version, device: parts.device });
+  metrics.onScrape(() => {
+    for (const [component, { status }] of Object.entries(health.snapshot().components)) {
+      const level = ["ok", "degraded", "failing"].indexOf(status);
+      metrics.gauge("holdfast_component_health", { component }).set(level);
+    }
+  });
   const context = (kind: ComponentKind, name: string): Context => ({
     name,
     log: log.part(name),

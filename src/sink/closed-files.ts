@@ -19,14 +19,16 @@ import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import type { Context } from "../core/context.ts";
 import { messageOf } from "../core/errors.ts";
+import type { FileFormat } from "./file-lines.ts";
 
 /** `readings-0000000000000001-5eed0000.ndjson`: stream, first seq (2^53 has 16 digits), start of the epoch. */
-const fileName = /-(\d{16})-([0-9a-f]{8})\.ndjson(\.gz)?$/;
+const fileName = /-(\d{16})-([0-9a-f]{8})\.(ndjson|csv)(\.gz)?$/;
 
 export interface ArchiveFile {
   readonly name: string;
   readonly firstSeq: number;
   readonly epochTag: string;
+  readonly format: FileFormat;
   readonly compressed: boolean;
 }
 
@@ -157,8 +159,14 @@ export async function archiveFiles(folder: string): Promise<ArchiveFile[]> {
   for (const name of (await namesIn(folder)).sort()) {
     const match = fileName.exec(name);
     if (match === null) continue;
-    const [, seq = "", epochTag = "", end] = match;
-    files.push({ name, firstSeq: Number(seq), epochTag, compressed: end !== undefined });
+    const [, seq = "", epochTag = "", format, end] = match;
+    files.push({
+      name,
+      firstSeq: Number(seq),
+      epochTag,
+      format: format as FileFormat,
+      compressed: end !== undefined,
+    });
   }
   return files;
 }

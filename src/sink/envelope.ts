@@ -28,7 +28,7 @@ export function formatEnvelopes(
   const head = headWriter(device);
   for (const event of events) {
     const text = head(event);
-    const payload = payloadOf(event.payload, format);
+    const payload = payloadText(event.payload, format);
     heads.push(text);
     payloads.push(payload);
     bytesMax +=
@@ -71,20 +71,38 @@ function headWriter(device: string): (event: StoredEvent) => string {
   };
 }
 
-/** ISO 8601 in quotes; what no date can hold is null. */
+/** ISO 8601 in quotes, or null. */
 function timePrinter(): (ms: number) => string {
   let last = Number.NaN;
   let text = "null";
   return (ms) => {
     if (ms !== last) {
       last = ms;
-      text = Math.abs(ms) <= dateMsMax ? `"${new Date(ms).toISOString()}"` : "null";
+      text = JSON.stringify(isoTime(ms));
     }
     return text;
   };
 }
 
-function payloadOf(payload: Uint8Array, format: PayloadFormat | undefined): string | Buffer {
+/** ISO 8601; null: no date can hold it. */
+export function isoTime(ms: number): string | null {
+  return Math.abs(ms) <= dateMsMax ? new Date(ms).toISOString() : null;
+}
+
+/** The lines of `formatEnvelopes` as one JSON array. */
+export function asArray(lines: Buffer): Buffer {
+  // No line has a line feed within.
+  for (let at = lines.indexOf(lineFeed); at >= 0; at = lines.indexOf(lineFeed, at + 1)) {
+    lines[at] = 0x2c;
+  }
+  return Buffer.concat([Buffer.from("["), lines.subarray(0, -1), Buffer.from("]")]);
+}
+
+/** A payload as JSON on one line. */
+export function payloadText(
+  payload: Uint8Array,
+  format: PayloadFormat | undefined,
+): string | Buffer {
   const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
   if (format === "bytes" || !isUtf8(bytes)) return `{"base64":"${bytes.toString("base64")}"}`;
   const text = bytes.toString("utf8");

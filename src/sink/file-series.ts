@@ -20,7 +20,7 @@ import { join } from "node:path";
 import type { Context } from "../core/context.ts";
 import type { PayloadFormat, StoredEvent } from "../core/event.ts";
 import { archiveFiles, type ClosedFiles, syncFolder } from "./closed-files.ts";
-import { formatEnvelopes } from "./envelope.ts";
+import { readableEnd, type FileFormat, type FileLines } from "./file-lines.ts";
 import type { Position } from "./sink.ts";
 
 export interface FileSeriesParts {
@@ -31,6 +31,7 @@ export interface FileSeriesParts {
   readonly folder: string;
   readonly rotateMs: number;
   readonly fileBytesMax: number;
+  readonly lines: FileLines;
   readonly position: Position;
   readonly closed: ClosedFiles;
 }
@@ -104,7 +105,7 @@ export class FileSeries {
   async #write(events: readonly StoredEvent[], format: PayloadFormat | undefined): Promise<void> {
     const { context, device, rotateMs, fileBytesMax } = this.#parts;
     const [first, last] = [events[0] as StoredEvent, events.at(-1) as StoredEvent];
-    const lines = formatEnvelopes(events, device, format);
+    const lines = this.#parts.lines.of(events, device, format);
     if (this.#file !== null) {
       const age = context.clock.wallMs() - this.#file.openedAt;
       // The clock has been put back: the age counts from now on.
@@ -119,22 +120,23 @@ export class FileSeries {
   }
 
   async #begin(first: StoredEvent): Promise<OpenFile> {
-    const { context, stream, folder } = this.#parts;
+    const { context, stream, folder, lines } = this.#parts;
     const epochTag = tagOf(first);
     await this.#removeUnconfirmed(epochTag, first.seq);
     const seq = String(first.seq).padStart(16, "0");
-    const name = `${safeFileName(stream)}-${seq}-${epochTag}.ndjson`;
+    const name = `${safeFileName(stream)}-${seq}-${epochTag}.${lines.format}`;
     // Before the file is there: a tidying that is under way must not take it for a closed one.
     if (!this.#needed.includes(name)) this.#needed.push(name);
     // "wx": what was there and unconfirmed is removed, so nothing is ever written over.
     const handle = await open(join(folder, name), "wx");
     await syncFolder(folder);
+    await writeAll(handle, lines.head, 0);
     return {
       handle,
       name,
       epochTag,
       openedAt: context.clock.wallMs(),
-      bytes: 0,
+      bytes: lines.head.length,
       seq: first.seq - 1,
     };
   }
@@ -153,11 +155,12 @@ export class FileSeries {
   }
 
   async #reopen(first: StoredEvent): Promise<OpenFile | null> {
-    const { context, folder } = this.#parts;
+    const { context, folder, lines } = this.#parts;
     const mark = this.#mark;
     if (mark === null) return null;
-    const epochTag = (await archiveFiles(folder)).find(({ name }) => name === mark.file)?.epochTag;
-    if (epochTag === undefined) {
+    const { epochTag, format } =
+      (await archiveFiles(folder)).find(({ name }) => name === mark.file) ?? {};
+    if (epochTag === undefined || format === undefined) {
       context.log.warn(`Archive file ${mark.file} is gone: a new one begins at ${first.seq}`);
       return null;
     }
@@ -170,8 +173,11 @@ export class FileSeries {
           `Archive file ${mark.file} lost ${mark.bytes - size} bytes of what was confirmed`,
         );
       }
-      const goesOn = isWhole && epochTag === tagOf(first);
-      const cutTo = goesOn ? mark.bytes : isWhole ? await linesEnd(handle, mark.bytes, size) : size;
+      const isOurs = isWhole && epochTag === tagOf(first);
+      // Somebody has asked for the other format since: what follows the mark follows in a new file.
+      const goesOn = isOurs && format === lines.format;
+      const kept = isWhole ? await linesEnd(handle, mark.bytes, size, format) : size;
+      const cutTo = isOurs ? mark.bytes : kept;
       if (cutTo < size) {
         await handle.truncate(cutTo);
         await handle.sync();
@@ -250,22 +256,13 @@ async function writeAll(handle: FileHandle, bytes: Buffer, position: number): Pr
 }
 
 /** Where the lines that can be read end, looking from `from` on; what a power cut tore lies behind that. */
-async function linesEnd(handle: FileHandle, from: number, size: number): Promise<number> {
+async function linesEnd(
+  handle: FileHandle,
+  from: number,
+  size: number,
+  format: FileFormat,
+): Promise<number> {
   const tail = Buffer.alloc(size - from);
   const { bytesRead } = await handle.read(tail, 0, tail.length, from);
-  let end = 0;
-  for (;;) {
-    const lineEnd = tail.subarray(0, bytesRead).indexOf(0x0a, end);
-    if (lineEnd < 0 || !isJson(tail.subarray(end, lineEnd))) return from + end;
-    end = lineEnd + 1;
-  }
-}
-
-function isJson(bytes: Buffer): boolean {
-  try {
-    JSON.parse(bytes.toString("utf8"));
-    return true;
-  } catch {
-    return false;
-  }
+  return from + readableEnd(tail.subarray(0, bytesRead), format);
 }

@@ -1,5 +1,5 @@
 /**
- * Events as lines in files: PATH/STREAM/STREAM-FIRSTSEQ-EPOCH.ndjson, rotated, closed ones compressed.
+ * Events as lines in files: PATH/STREAM/STREAM-FIRSTSEQ-EPOCH.ndjson (or .csv), rotated, closed ones compressed.
  *
  * Each event is there exactly once, whatever crashes: see file-series.ts. A full disk is waited for; a folder that
  * may not be written is a person's business.
@@ -8,8 +8,9 @@ import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Context } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import { duration, group, oneOf, optional, size, text, type Infer } from "../core/field.ts";
+import { duration, group, mapOf, oneOf, optional, size, text, type Infer } from "../core/field.ts";
 import { ClosedFiles, syncFolder } from "./closed-files.ts";
+import { fileLines } from "./file-lines.ts";
 import { FileSeries, safeFileName } from "./file-series.ts";
 import { sinkOptions, type Batch, type Position, type SendResult, type Sink } from "./sink.ts";
 
@@ -19,6 +20,13 @@ export const fileSinkOptions = group(
     path: text({
       doc: "The folder of the archive, made when it is not there; each stream has a folder in it",
       example: "/var/lib/holdfast/archive",
+    }),
+    format: oneOf(["ndjson", "csv"], {
+      doc: "A line of JSON for each event, or CSV (RFC 4180) with a line of names at the top of each file",
+      default: "ndjson",
+    }),
+    columns: mapOf(text({ doc: "A path into the payload" }), {
+      doc: "For csv: columns by name, in place of the headers and the payload as JSON",
     }),
     rotate: duration({
       doc: "After this long the next event begins a new file",
@@ -42,7 +50,7 @@ export const fileSinkOptions = group(
       }),
     ),
   },
-  { doc: "NDJSON files, rotated; each event exactly once" },
+  { doc: "NDJSON or CSV files, rotated; each event exactly once" },
 );
 export type FileSinkSettings = Infer<typeof fileSinkOptions>;
 
@@ -74,13 +82,15 @@ class FileSink implements Sink {
 
   async open(positions: ReadonlyMap<string, Position>): Promise<void> {
     const { path, rotate: rotateMs, maxFileBytes: fileBytesMax } = this.#options;
+    const lines = fileLines(this.#options.format, this.#options.columns);
     const [context, device, closed] = [this.#context, this.#device, this.#closed];
     await this.#try(async () => {
       for (const [stream, position] of positions) {
         const folder = join(path, safeFileName(stream));
         const made = await mkdir(folder, { recursive: true });
         if (made !== undefined) await syncMade(folder, made);
-        const parts = { context, device, stream, folder, rotateMs, fileBytesMax, position, closed };
+        const limits = { rotateMs, fileBytesMax };
+        const parts = { context, device, stream, folder, ...limits, lines, position, closed };
         this.#series.set(stream, new FileSeries(parts));
       }
     });

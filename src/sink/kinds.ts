@@ -2,6 +2,7 @@
 import type { Context } from "../core/context.ts";
 import {
   byType,
+  checked,
   group,
   type AnyField,
   type Field,
@@ -12,7 +13,10 @@ import {
 import { consoleSinkOptions, createConsoleSink } from "./console.ts";
 import { deliveryOptions, orderOptions } from "./delivery-options.ts";
 import { createFileSink, fileSinkOptions } from "./file.ts";
+import { createHttpSink, httpKindOptions } from "./http.ts";
+import { createInfluxSink, influxOptions } from "./influx.ts";
 import { createMqttSink, mqttSinkOptions } from "./mqtt.ts";
+import { createRemoteWriteSink, remoteWriteOptions } from "./remote-write.ts";
 import type { Sink } from "./sink.ts";
 import { createValkeySink, valkeySinkOptions } from "./valkey.ts";
 
@@ -33,6 +37,9 @@ const kind = <F extends AnyField>(options: F, create: SinkKind<F>["create"]): Si
 export const sinkKinds = {
   valkey: kind(valkeySinkOptions, createValkeySink),
   mqtt: kind(mqttSinkOptions, createMqttSink),
+  http: kind(httpKindOptions, createHttpSink),
+  influx: kind(influxOptions, createInfluxSink),
+  "remote-write": kind(remoteWriteOptions, createRemoteWriteSink),
   file: kind(fileSinkOptions, createFileSink),
   console: kind(consoleSinkOptions, createConsoleSink),
 } as const;
@@ -42,8 +49,10 @@ function withDelivery<F extends AnyField, M extends Fields>(
   field: F,
   more: M,
 ): Field<Infer<F> & InferAll<M>> {
-  const { fields = {}, doc } = field.about;
-  return group({ ...fields, ...more }, { doc }) as unknown as Field<Infer<F> & InferAll<M>>;
+  const { fields = {}, doc, problem } = field.about;
+  const whole = group({ ...fields, ...more }, { doc });
+  const asked = problem === undefined ? whole : checked(whole, problem as () => string | null);
+  return asked as unknown as Field<Infer<F> & InferAll<M>>;
 }
 
 const anyOrder = { ...deliveryOptions, ...orderOptions };
@@ -53,6 +62,9 @@ export const sinkEntryOptions = byType(
   {
     valkey: withDelivery(sinkKinds.valkey.options, anyOrder),
     mqtt: withDelivery(sinkKinds.mqtt.options, anyOrder),
+    http: withDelivery(sinkKinds.http.options, anyOrder),
+    influx: withDelivery(sinkKinds.influx.options, anyOrder),
+    "remote-write": withDelivery(sinkKinds["remote-write"].options, anyOrder),
     file: withDelivery(sinkKinds.file.options, deliveryOptions),
     console: withDelivery(sinkKinds.console.options, deliveryOptions),
   },

@@ -4,6 +4,7 @@
  * It reports, the loop decides (flow/deliver.ts): back-off, retry, dead letters and stopping are not its
  * business. The loop calls `send` once at a time and moves the cursor only past what was confirmed.
  */
+import type { Figures } from "../core/context.ts";
 import type { PayloadFormat, StoredEvent } from "../core/event.ts";
 import { listOf, text } from "../core/field.ts";
 import type { HoldfastError } from "../core/errors.ts";
@@ -39,6 +40,10 @@ export interface Sink {
   again?(mark: string | null, from: number): string;
   /** A stream's cursor, with its mark, is on disk: what only an older mark needed may go. */
   durable?(stream: string, position: Position): void;
+  /** Asked before each `send`, by a sink whose far side knows a request which comes twice. */
+  announce?(batch: Batch): Announcement;
+  /** Its own, for health; read each time that health is shown. */
+  figures?(): Figures;
 }
 
 export interface Position {
@@ -71,6 +76,14 @@ export interface Batch {
   readonly backfill?: boolean;
   /** What the stream says of its payloads; left out: not known. */
   readonly format?: PayloadFormat;
+}
+
+/** What was begun must be sent again as it was, also after a crash, whatever has come since. */
+export interface Announcement {
+  /** The batch must reach to this seq. */
+  readonly upTo: number;
+  /** Must be on disk before the batch is sent, with the cursor where it stands; left out: nothing must. */
+  readonly mark?: string;
 }
 
 export interface SendResult {

@@ -141,3 +141,15 @@ test("checkConsistency() finds a server that is described beside kind memory", (
     [],
   );
 });
+
+test("checkConsistency() knows the stream of the agent's own metrics where a sink asks for them", () => {
+  const remote = "r: { type: remote-write, url: http://p/api/v1/write }";
+  const archive = "a: { type: file, path: /tmp/a, from: [_metrics] }";
+  assert.deepEqual(problemsOf(`${least}sinks: { ${remote}, ${archive} }\n`), []);
+  assert.match(
+    problemsOf(`${least}sinks: { ${archive} }\n`)[0] ?? "",
+    /found "_metrics", which no source/,
+  );
+  const own = "sources: { board: { type: system, stream: _metrics } }\n";
+  assert.match(problemsOf(own)[0] ?? "", /the agent itself writes this one/);
+});

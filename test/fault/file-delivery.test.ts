@@ -35,7 +35,7 @@ test("the file sink holds each event once and in order after kill -9 at random m
 });
 
 function start(t: TestContext, folder: string, mode: "load" | "drain") {
-  const child = spawn(process.execPath, ["test/support/archiving-child.ts", folder, mode], {
+  const child = spawn(process.execPath, ["test/support/delivering-child.ts", folder, mode], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   t.after(() => child.kill("SIGKILL"));

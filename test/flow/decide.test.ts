@@ -36,3 +36,10 @@ test("decide() stops for what only a person or a restart can mend", () => {
   assert.deepEqual(decide(of("fatal"), 1, policy, 0), { act: "stop" });
   assert.deepEqual(decide(of("config"), 99, policy, 0), { act: "stop" });
 });
+
+test("decide() waits at least as long as the far side asked for", () => {
+  const asked = (retryAfterMs: number): HoldfastError =>
+    new HoldfastError("SINK_UNREACHABLE", "Busy", { retryAfterMs });
+  assert.deepEqual(decide(asked(90_000), 1, policy, 0), { act: "retry", delayMs: 90_000 });
+  assert.deepEqual(decide(asked(100), 1, policy, 0), { act: "retry", delayMs: 500 });
+});

@@ -101,3 +101,33 @@ test("takeLagSeconds() tells the longest stall once, maxSeconds() for ever", asy
   assert.ok(eventLoop.takeLagSeconds() < lagSeconds);
   assert.ok(eventLoop.maxSeconds() > 0.15);
 });
+
+test("sample() gives what render() shows, by series, without what no fleet looks at", async (t) => {
+  const metrics = opened(t);
+  metrics.counter("holdfast_source_events_total", { source: 'a"b', status: "accepted" }).add(3);
+  metrics.histogram("stream_processing_seconds", { stream: "r", group: "g" }).observe(0.03);
+  metrics.gauge("holdfast_journal_bytes", {}).set(Number.NaN);
+  let scrapes = 0;
+  metrics.onScrape(() => scrapes++);
+  const samples = await metrics.sample();
+  assert.equal(scrapes, 1);
+  const { body } = await metrics.render(undefined);
+  const rendered = new Map(
+    body
+      .split("\n")
+      .filter((line) => /^(holdfast|stream)_/.test(line))
+      .map((line) => [
+        line.slice(0, line.lastIndexOf(" ")),
+        Number(line.slice(line.lastIndexOf(" "))),
+      ]),
+  );
+  const ours = Object.entries(samples).filter(([name]) => /^(holdfast|stream)_/.test(name));
+  assert.ok(ours.length > 30);
+  for (const [name, value] of ours) {
+    if (name.startsWith("holdfast_event_loop") || name.includes("disk_bytes_written")) continue;
+    assert.equal(rendered.get(name), value, name);
+  }
+  assert.equal(samples["holdfast_journal_bytes"], undefined, "no number, no sample");
+  assert.ok((samples["process_resident_memory_bytes"] ?? 0) > 0);
+  assert.ok(Object.keys(samples).every((name) => !name.startsWith("nodejs_gc")));
+});

@@ -73,6 +73,8 @@ async function run(
   const settings = {
     from: [stream],
     path,
+    format: "ndjson" as const,
+    columns: {},
     rotate: 60_000,
     maxFileBytes: 1200,
     compress,

@@ -32,14 +32,16 @@ class Archive {
   readonly path: string;
   readonly clock = new FakeClock();
   readonly context = recordingContext("archive", this.clock);
-  readonly #settings: FileSinkSettings;
+  readonly settings: FileSinkSettings;
   #sink: Sink | null = null;
 
   constructor(t: TestContext, settings: Partial<FileSinkSettings> = {}) {
     this.path = join(tempDir(t), "archive");
-    this.#settings = {
+    this.settings = {
       from: [stream],
       path: this.path,
+      format: "ndjson",
+      columns: {},
       rotate: 86_400_000,
       maxFileBytes: 1024 * 1024,
       compress: "none",
@@ -51,7 +53,7 @@ class Archive {
 
   async open(position: Position): Promise<void> {
     await this.close();
-    this.#sink = createFileSink(this.context, this.#settings, { device: "box" });
+    this.#sink = createFileSink(this.context, this.settings, { device: "box" });
     await this.#sink.open(new Map([[stream, position]]), never);
   }
 
@@ -367,4 +369,34 @@ test("durable() never takes a file that is just being begun for a closed one", a
   }
   await archive.close();
   assert.deepEqual(archive.seqs(), range(1, 200));
+});
+
+test("send() writes CSV: names at the top of each file, each event once after a crash and a change of format", async (t) => {
+  const csv = { format: "csv", columns: { n: "n" }, maxFileBytes: 700 } as const;
+  const archive = new Archive(t, csv);
+  await archive.open(start);
+  const confirmed = await archive.send(storedEvents(1, 3));
+  await archive.send(storedEvents(4, 3));
+  appendFileSync(join(archive.path, stream, archive.names().at(-1) ?? ""), '7,"torn');
+  await archive.open(confirmed);
+  let position = await archive.send(storedEvents(4, 30));
+  await archive.close();
+  const rows = archive.names().flatMap((name) => {
+    const [head, ...lines] = readFileSync(join(archive.path, stream, name), "utf8").split("\r\n");
+    assert.match(head ?? "", /^device,.*,key,n$/);
+    assert.equal(lines.pop(), "");
+    return lines.map((line) => Number(line.split(",").at(-1)));
+  });
+  assert.deepEqual(rows, range(1, 33));
+  assert.ok(archive.names().length > 1 && archive.names().every((name) => name.endsWith(".csv")));
+  const sink = createFileSink(
+    archive.context,
+    { ...archive.settings, format: "ndjson" },
+    { device: "box" },
+  );
+  t.after(() => sink.close());
+  await sink.open(new Map([[stream, position]]), never);
+  const result = await sink.send({ device: "box", stream, events: storedEvents(34, 2) }, never);
+  position = { seq: 35, mark: result.mark ?? null };
+  assert.deepEqual(seqsOf(archive.path, stream), [34, 35]);
 });

@@ -9,16 +9,23 @@ import mqtt from "mqtt";
 import { createDelivery } from "../../src/flow/deliver.ts";
 import { createConsoleSink } from "../../src/sink/console.ts";
 import { createFileSink } from "../../src/sink/file.ts";
+import { createHttpSink } from "../../src/sink/http.ts";
 import type { sinkKinds } from "../../src/sink/kinds.ts";
+import { createInfluxSink } from "../../src/sink/influx.ts";
 import { createMqttSink } from "../../src/sink/mqtt.ts";
+import { createRemoteWriteSink } from "../../src/sink/remote-write.ts";
 import type { Sink } from "../../src/sink/sink.ts";
 import { createValkeySink } from "../../src/sink/valkey.ts";
 import { range, seqsOf } from "../support/archive-names.ts";
 import { FakeClock } from "../support/fake-clock.ts";
+import { httpFarSide, linesOf, type Fate } from "../support/http-far-side.ts";
+import { httpSettings, influxSettings, remoteWriteSettings } from "../support/http-settings.ts";
+import { startInflux } from "../support/influx.ts";
 import { ListJournal } from "../support/list-journal.ts";
 import { startMosquitto } from "../support/mosquitto.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { seqsIn, valkeySettings } from "../support/valkey-far-side.ts";
+import { startPrometheus } from "../support/prometheus.ts";
 import { recordingContext, type RecordingContext } from "../support/recording-context.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
@@ -42,6 +49,9 @@ interface FarSide {
 const kinds: Record<keyof typeof sinkKinds, (t: TestContext) => Promise<FarSide>> = {
   valkey: valkeyServer,
   mqtt: mqttBroker,
+  http: httpServer,
+  influx: influxDatabase,
+  "remote-write": prometheus,
   file: folder,
   console: pipe,
 };
@@ -206,6 +216,98 @@ function mqttSettings(url: string) {
   } as const;
 }
 
+/**
+ * A server that honours idempotency keys and does to every seventh request what servers do. Each event arrives once
+ * all the same, because a request is repeated as it was.
+ */
+async function httpServer(t: TestContext): Promise<FarSide> {
+  const far = await httpFarSide(t);
+  far.honoursKeys = true;
+  const fates: readonly Fate[] = [
+    { status: 503, headers: { "retry-after": "2" } },
+    "take-and-cut",
+    "take-and-hang",
+    "cut",
+    { status: 500, takes: true },
+  ];
+  let faults = 0;
+  far.fate = (_request, number) =>
+    number % 7 === 0 ? (fates[faults++ % fates.length] ?? "take") : "take";
+  return {
+    create: (context) => createHttpSink(context, httpSettings(far.url), { device: "box" }),
+    seqs: (stream) =>
+      linesOf(far.taken)
+        .filter((line) => line["stream"] === stream)
+        .map((line) => line["seq"] as number),
+    repeats: false,
+    fails: true,
+    goAway: () => far.goAway(),
+    comeBack: () => far.comeBack(),
+  };
+}
+
+/** InfluxDB 1, killed for a while. A point that comes twice is one point. */
+async function influxDatabase(t: TestContext): Promise<FarSide> {
+  const influx = await startInflux(tempDir(t));
+  t.after(() => influx.kill());
+  const seqs = watch(t, async (stream) => {
+    const rows = await influx.query(`SELECT n FROM ${stream}`);
+    return rows.map(({ n }) => n as number);
+  });
+  return {
+    create: (context) => createInfluxSink(context, influxSettings(influx.url), { device: "box" }),
+    seqs,
+    repeats: false,
+    fails: true,
+    goAway: () => influx.kill(),
+    comeBack: () => influx.start(),
+  };
+}
+
+/** A Prometheus, killed for a while. An event is a map of series to numbers: `{"n":12}`. */
+async function prometheus(t: TestContext): Promise<FarSide> {
+  const server = await startPrometheus(tempDir(t));
+  t.after(() => server.kill());
+  const settings = {
+    ...remoteWriteSettings(`${server.url}/api/v1/write`),
+    labels: { of: "{stream}" },
+  };
+  const end = Date.UTC(2026, 0, 1, 0, 1);
+  const seqs = watch(t, async (stream) => {
+    const [series] = await server.query(`n{of="${stream}",device="box"}[2m]`, end);
+    return (series?.values ?? []).map(([, value]) => Number(value));
+  });
+  return {
+    create: (context) => createRemoteWriteSink(context, settings, { device: "box" }),
+    seqs,
+    repeats: false,
+    fails: true,
+    goAway: () => server.kill(),
+    comeBack: () => server.start(),
+  };
+}
+
+/** What a far side that must be asked has last said that it holds. */
+function watch(t: TestContext, ask: (stream: string) => Promise<number[]>) {
+  const seen = new Map<string, number[]>();
+  const ending = new AbortController();
+  const turn = async (): Promise<void> => {
+    while (!ending.signal.aborted) {
+      for (const stream of streams) {
+        const found = await ask(stream).catch(() => null);
+        if (found !== null) seen.set(stream, found);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  };
+  const turning = turn();
+  t.after(async () => {
+    ending.abort();
+    await turning;
+  });
+  return (stream: string): number[] => seen.get(stream) ?? [];
+}
+
 /** An archive whose folder is replaced by a file for a while. */
 async function folder(t: TestContext): Promise<FarSide> {
   const path = join(tempDir(t), "archive");
@@ -217,6 +319,8 @@ async function folder(t: TestContext): Promise<FarSide> {
         {
           from: streams,
           path,
+          format: "ndjson",
+          columns: {},
           rotate: 86_400_000,
           maxFileBytes: 32 * 1024,
           compress: "gzip",

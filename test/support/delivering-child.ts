@@ -1,7 +1,9 @@
 /**
- * A process to be killed: a real journal, the delivery loop and the file sink, under a stream of events.
+ * A process to be killed: a real journal, the delivery loop and a sink, under a stream of events.
  *
- *   node test/support/archiving-child.ts FOLDER load|drain
+ *   node test/support/delivering-child.ts FOLDER load|drain [URL]
+ *
+ * The sink is an HTTP server where there is a URL, else files in FOLDER/archive.
  *
  * `load` appends without end and prints `safe N` when N events are on disk. `drain` appends nothing, delivers what
  * is left, prints `head N`, and ends with 0.
@@ -10,13 +12,15 @@ import { join } from "node:path";
 import { createDelivery } from "../../src/flow/deliver.ts";
 import { createJournal } from "../../src/journal/thread.ts";
 import { createFileSink } from "../../src/sink/file.ts";
+import { createHttpSink } from "../../src/sink/http.ts";
+import { httpSettings } from "./http-settings.ts";
 import { journalSetup } from "./journal-setup.ts";
 import { recordingContext } from "./recording-context.ts";
 import { until } from "./until.ts";
 
-const [folder = "", mode] = process.argv.slice(2);
+const [folder = "", mode, url] = process.argv.slice(2);
 const stream = "readings";
-const group = "archive";
+const group = "out";
 const context = recordingContext(group);
 const journal = createJournal(
   recordingContext("journal"),
@@ -27,19 +31,25 @@ const journal = createJournal(
   ),
 );
 await journal.open([{ group, streams: [stream] }]);
-const sink = createFileSink(
-  context,
-  {
-    from: [stream],
-    path: join(folder, "archive"),
-    rotate: 86_400_000,
-    // Some five batches: kills meet files that grow, rotation and compression.
-    maxFileBytes: 256 * 1024,
-    compress: "gzip",
-    maxBytes: undefined,
-  },
-  { device: "box" },
-);
+const archive = {
+  from: [stream],
+  path: join(folder, "archive"),
+  format: "ndjson",
+  columns: {},
+  rotate: 86_400_000,
+  // Some five batches: kills meet files that grow, rotation and compression.
+  maxFileBytes: 256 * 1024,
+  compress: "gzip",
+  maxBytes: undefined,
+} as const;
+const sink =
+  url === undefined
+    ? createFileSink(context, archive, { device: "box" })
+    : createHttpSink(
+        context,
+        { ...httpSettings(url), idempotency: "crash", answerTimeout: 300 },
+        { device: "box" },
+      );
 const delivery = createDelivery({
   context,
   journal,
