@@ -97,7 +97,7 @@ test("isolateHandler() ends a handler that computes for ever, lets the main thre
       if (event.payload.n === 1) for (;;) {}
       return { n: event.payload.n };
     };`,
-    300,
+    3_000,
   );
   let turns = 0;
   const timer = setInterval(() => (turns += 1), 10);
