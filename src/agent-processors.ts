@@ -11,6 +11,8 @@ import type { Journal } from "./journal/journal.ts";
 import type { Plane } from "./plane/plane.ts";
 import { createChain } from "./processor/chain.ts";
 import { loadHandler } from "./processor/handler.ts";
+import { isolateHandler } from "./processor/isolated.ts";
+import type { BatchHandler, Handler } from "./processor/processor.ts";
 
 interface ProcessorParts {
   readonly config: Config;
@@ -43,6 +45,7 @@ export async function startProcessors(parts: ProcessorParts): Promise<void> {
     const chain = createChain(options.steps, { name, clock, log, baseDir });
     stack.defer(() => chain.close());
     await chain.open();
+    const handler = await handlerOf(options, baseDir, stack);
     const processing = createProcessing({
       context,
       journal,
@@ -50,9 +53,7 @@ export async function startProcessors(parts: ProcessorParts): Promise<void> {
       from: [options.from].flat(),
       ...(options.to !== undefined && { to: options.to }),
       chain,
-      ...(options.handler !== undefined && {
-        handler: await loadHandler(options.handler, baseDir),
-      }),
+      ...(handler !== undefined && { handler }),
       rulesOf: rules,
       batch: { max: options.batch.max, waitMs: options.batch.wait },
       timeoutMs: options.timeout,
@@ -78,6 +79,18 @@ export async function startProcessors(parts: ProcessorParts): Promise<void> {
         processing.exclusively(() => rewind({ journal, group: name, spaces }, order)),
     });
   }
+}
+
+async function handlerOf(
+  { handler, isolate }: Config["processors"][string],
+  baseDir: string,
+  stack: AsyncDisposableStack,
+): Promise<Handler | BatchHandler | undefined> {
+  if (handler === undefined) return undefined;
+  if (!isolate) return loadHandler(handler, baseDir);
+  const isolated = await isolateHandler(handler, baseDir);
+  stack.defer(() => isolated.close());
+  return isolated.handler;
 }
 
 function asFatal(error: unknown): HoldfastError {

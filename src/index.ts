@@ -10,6 +10,7 @@ export type { Event, Handler, HandlerContext };
 export type { Log, LogFields } from "./core/context.ts";
 export type { Headers, StoredEvent } from "./core/event.ts";
 export { HoldfastError, type ErrorCode } from "./core/errors.ts";
+export { Steps, type GivenEvent, type StepsOptions, type StepsOutcome } from "./processor/steps.ts";
 export { MemoryStore } from "./state/memory.ts";
 export { RocksDbStore, type RocksDbStoreOptions } from "./state/rocksdb.ts";
 export { SqliteStore } from "./state/sqlite.ts";

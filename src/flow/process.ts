@@ -29,6 +29,7 @@ import type { Journal, RetryRow, UnitOfWork, UnitOutcome } from "../journal/jour
 import type { BatchHandler, Chain, Handler } from "../processor/processor.ts";
 import type { Plane } from "../plane/plane.ts";
 import { BatchProcessor, type BatchItem } from "../stream/batch-processor.ts";
+import { acknowledge } from "./acknowledge.ts";
 import type { StreamRules } from "./admit.ts";
 import type { Policy } from "./decide.ts";
 import { loadChain, storeOf } from "./chain-state.ts";
@@ -263,7 +264,7 @@ class Loop implements Processing {
       if (!(await this.#commit(unit, isBacklog ? "soon" : "linger"))) return;
       this.#committed.set(stream, to);
       this.#health.count(stream, run.succeeded.length, verdicts);
-      await this.#acknowledge(stream, to);
+      await acknowledge(this.#parts, stream, to);
     }
     if (verdicts.fatal !== null) throw verdicts.fatal;
   }
@@ -351,16 +352,6 @@ class Loop implements Processing {
       await this.#attach();
     }
     return false;
-  }
-
-  /** A plane that does not answer keeps a little longer what it may forget: no more than that. */
-  async #acknowledge(stream: string, seq: number): Promise<void> {
-    const { plane, context } = this.#parts;
-    try {
-      await plane.acknowledge(stream, context.name, seq);
-    } catch (thrown) {
-      context.log.debug("The plane takes no acknowledgement", { reason: messageOf(thrown) });
-    }
   }
 
   #wait(): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * The table of dead letters: bounded for each stream and for the whole, the oldest expire first, counted. A letter
+ * The table of dead letters: bounded for each stream, for the whole, and by age, the oldest expire first, counted. A letter
  * is on nobody's way downstream, so nothing else would ever make it give its room back.
  */
 import type { NewDeadLetter } from "./journal.ts";
@@ -12,6 +12,10 @@ export const lettersMax = 10_000;
 export const letterBytesMax = 16 * 1024 * 1024;
 /** All streams' letters together, of `maxBytes`: a flood of bad messages must not stop the good ones. Kept in `put`. */
 const lettersShare = 1 / 8;
+/** A letter from before 2020 was written by a clock that was not set, and its age is not known. */
+const plausibleMs = Date.UTC(2020, 0, 1);
+/** In one turn, so that it stays short. */
+const expiredAtOnce = 100;
 /** What a letter takes: what is long, and about 256 bytes for names, times and the two b-trees' cells. */
 export const letterSize = "length(payload) + length(headers) + length(reason) + 256";
 
@@ -19,10 +23,12 @@ export class Letters {
   readonly #ledger: Ledger;
   readonly #sql;
   readonly #allBytesMax: number;
+  readonly #maxAgeMs: number;
   #expired: Dropped[] = [];
 
-  constructor(db: Db, ledger: Ledger, maxBytes: number) {
+  constructor(db: Db, ledger: Ledger, maxBytes: number, maxAgeMs: number) {
     this.#ledger = ledger;
+    this.#maxAgeMs = maxAgeMs;
     this.#sql = statements(db);
     this.#allBytesMax = maxBytes * lettersShare;
   }
@@ -52,12 +58,22 @@ export class Letters {
     }
   }
 
-  #expire({ id, stream, bytes }: OldestLetter): void {
+  /** What is older than the journal's `maxAge`; asked only while the clock is right, and of times that one told. */
+  expireOld(nowMs: number): void {
+    for (let left = expiredAtOnce; left > 0; left--) {
+      const oldest = this.#sql.oldest.get() as (OldestLetter & { failedAt: number }) | undefined;
+      if (oldest === undefined || oldest.failedAt < plausibleMs) return;
+      if (oldest.failedAt >= nowMs - this.#maxAgeMs) return;
+      this.#expire(oldest, "dead-letter-age");
+    }
+  }
+
+  #expire({ id, stream, bytes }: OldestLetter, reason = "dead-letter-bound"): void {
     const record = this.#ledger.stream(stream);
     this.#sql.remove.run(stream, id);
     record.letters -= 1;
     record.letterBytes -= bytes;
-    this.#expired.push({ stream, from: id, to: id, events: 1, reason: "dead-letter-bound" });
+    this.#expired.push({ stream, from: id, to: id, events: 1, reason });
   }
 
   has(stream: string, id: number): boolean {
@@ -113,7 +129,7 @@ function statements(db: Db) {
       `SELECT id, stream, ${letterSize} AS bytes FROM dead_letter WHERE stream = ? ORDER BY id LIMIT 1`,
     ),
     oldest: db.prepare(
-      `SELECT id, stream, ${letterSize} AS bytes FROM dead_letter ORDER BY id LIMIT 1`,
+      `SELECT id, stream, ${letterSize} AS bytes, last_failed_at AS failedAt FROM dead_letter ORDER BY id LIMIT 1`,
     ),
     has: db.prepare("SELECT 1 FROM dead_letter WHERE stream = ? AND id = ?"),
     remove: db.prepare("DELETE FROM dead_letter WHERE stream = ? AND id = ?"),

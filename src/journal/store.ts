@@ -126,7 +126,7 @@ export class StoreOpener {
     const ledger = new Ledger(db);
     ledger.load(this.#setup.groups, rescue === null ? this.#earlier : undefined);
     this.#earlier = ledger;
-    const letters = new Letters(db, ledger, this.#setup.maxBytes);
+    const letters = new Letters(db, ledger, this.#setup.maxBytes, this.#setup.maxAgeMs);
     const retention = new Retention(db, ledger, this.#setup);
     this.#room.attach(db, retention);
     const damages = new Damages(db);

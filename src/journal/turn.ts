@@ -100,6 +100,7 @@ export class TurnWriter {
       this.#recordOffset(now);
       if (now.monotonicMs >= this.#nextQuotasMs) {
         this.#retention.enforceQuotas(now);
+        if (now.clock === "synced") this.#letters.expireOld(now.wallMs);
         this.#nextQuotasMs = now.monotonicMs + quotasEveryMs;
       }
       for (const packet of turn.releases) this.#packets.release(packet);

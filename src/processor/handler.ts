@@ -10,7 +10,7 @@ import type { BatchHandler, Handler } from "./processor.ts";
  * @throws HoldfastError HANDLER_INVALID
  */
 export async function loadHandler(path: string, baseDir: string): Promise<Handler | BatchHandler> {
-  const file = resolve(baseDir, path);
+  const file = fileOfHandler(path, baseDir);
   if (!existsSync(file)) throw invalid(`Cannot load handler ${file}: no such file`);
   let module: { readonly default?: unknown };
   try {
@@ -24,6 +24,10 @@ export async function loadHandler(path: string, baseDir: string): Promise<Handle
   const what = found === undefined ? "missing" : `of type ${typeof found}`;
   const wanted = "not a function, nor an object with a function batch";
   throw invalid(`Cannot use handler ${file}: its default export is ${what}, ${wanted}`);
+}
+
+export function fileOfHandler(path: string, baseDir: string): string {
+  return resolve(baseDir, path);
 }
 
 function isBatchHandler(value: unknown): value is BatchHandler {

@@ -1,5 +1,6 @@
 /** What the user says of a processor. */
 import {
+  boolean,
   checked,
   duration,
   either,
@@ -34,6 +35,10 @@ const options = group(
         example: "./anomalies.js",
       }),
     ),
+    isolate: boolean({
+      doc: "The handler runs in a thread of its own: for one that computes for long; what it does to state and streams is checked when it has ended",
+      default: false,
+    }),
     to: optional(
       text({
         doc: "The stream that takes what comes out; left out: only what the handler emits is kept",
@@ -85,8 +90,9 @@ const options = group(
   { doc: "Turns events of one or more streams into others" },
 );
 
-/** A join whose stream the processor does not read would know nothing for ever. */
-export const processorOptions = checked(options, ({ from, steps }) => {
+/** What its members cannot judge alone. A join whose stream is not read would know nothing for ever. */
+export const processorOptions = checked(options, ({ from, steps, handler, isolate }) => {
+  if (isolate && handler === undefined) return "isolate asks for a handler";
   const read = [from].flat();
   for (const step of steps) {
     if ("join" in step && !read.includes(step.join.stream))

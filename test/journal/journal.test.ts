@@ -345,6 +345,33 @@ test("dead letters of a stream are bounded, and the expiry is counted", async (t
   );
 });
 
+test("dead letters expire by age, counted, but for those of a clock that was not set", async (t) => {
+  const clock = new FakeClock();
+  const { journal, context } = await openJournal(t, { clock, maxAge: 60_000 });
+  const put = async (name: string, lastFailedAt: number): Promise<void> => {
+    const settled = new Promise<void>((resolve) => {
+      journal.appendDeadLetter({ ...letter("s", name), lastFailedAt }, resolve);
+    });
+    clock.advance(10_000);
+    await settled;
+  };
+  const count = (): number => journal.status().streams.get("s")?.deadLetters ?? 0;
+  await put("old", clock.wallMs());
+  clock.advance(70_000);
+  await until("the old one to expire", async () => {
+    clock.advance(10_000);
+    return count() === 0;
+  });
+  const name = 'holdfast_journal_dropped_total{stream="s",reason="dead-letter-age"}';
+  assert.equal(context.sums.get(name), 1);
+  await put("in 1970", 5_000);
+  for (let turns = 0; turns < 5; turns++) {
+    clock.advance(70_000);
+    await append(journal, "other", event("x"));
+  }
+  assert.equal(count(), 1);
+});
+
 test("open() begins a new epoch on another board and keeps counting", async (t) => {
   const folder = tempDir(t);
   const first = await openJournal(t, { folder, board: "A" });

@@ -17,6 +17,7 @@ test("processorOptions fills in the contract's defaults", () => {
   assert.deepEqual(value, {
     from: "readings",
     steps: [],
+    isolate: false,
     batch: { max: 500, wait: 1000 },
     timeout: 30_000,
     state: { maxKeys: 100_000, maxBytes: 64 * 1024 * 1024 },
