@@ -13,6 +13,7 @@ import { stateFolder } from "./config/built-in.ts";
 import { unlessAborted } from "./core/abort.ts";
 import { HoldfastError, messageOf } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
+import type { Pulse } from "./core/pulse.ts";
 import { createDelivery, type Delivery } from "./flow/deliver.ts";
 import { createIntake } from "./flow/ingest.ts";
 import { LinkMonitor } from "./flow/link-monitor.ts";
@@ -32,12 +33,7 @@ import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
-import type {
-  GroupDeclaration,
-  Journal,
-  JournalHistory,
-  JournalUpkeep,
-} from "./journal/journal.ts";
+import type { GroupDeclaration, WholeJournal } from "./journal/journal.ts";
 import type { StreamQuota } from "./journal/protocol.ts";
 import { loadHandler } from "./processor/handler.ts";
 import { createStep } from "./processor/kinds.ts";
@@ -52,6 +48,8 @@ import { compileStream, defaultStreamOptions } from "./stream/schema.ts";
 export interface Agent {
   /** Addresses in use. */
   readonly listens: { readonly http: string; readonly admin: string };
+  /** What of it must go on moving, for the watchdog. */
+  readonly pulses: readonly Pulse[];
   /** Stops within 5 s. May be called twice. */
   close(): Promise<void>;
 }
@@ -74,7 +72,7 @@ const graceMs = 1_500;
 interface Opened {
   readonly config: Config;
   readonly surroundings: Surroundings;
-  readonly journal: Journal & JournalUpkeep & JournalHistory;
+  readonly journal: WholeJournal;
   readonly wear: WearMeter;
   readonly stack: AsyncDisposableStack;
   /** Of the journal's file. */
@@ -105,7 +103,7 @@ async function assemble(
   stack: AsyncDisposableStack,
 ): Promise<Agent> {
   let ready = false;
-  let journal: Opened["journal"] | undefined;
+  let journal: WholeJournal | undefined;
   const device = config.device.id ?? defaultDeviceId();
   const surroundings = stack.use(
     await openSurroundings({
@@ -154,6 +152,7 @@ async function assemble(
   });
   return {
     listens: { http: http.address(), admin: admin.address() },
+    pulses: [journal.pulse(), ...[...sinks.values()].map(({ pulse }) => pulse)],
     close: () => stack.disposeAsync(),
   };
 }
@@ -209,7 +208,7 @@ async function openJournal(
   setup: AgentSetup,
   surroundings: Surroundings,
   { device, wear, stack, path }: JournalPlace,
-): Promise<Opened["journal"]> {
+): Promise<WholeJournal> {
   const disk = createDiskWatch({
     context: surroundings.context("agent", "disk"),
     folder: dirname(resolve(path)),

@@ -1,5 +1,5 @@
 /** Loads a handler module: the one place where a user's own code enters. */
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { HoldfastError, messageOf } from "../core/errors.ts";
@@ -11,16 +11,19 @@ import type { Handler } from "./processor.ts";
  */
 export async function loadHandler(path: string, baseDir: string): Promise<Handler> {
   const file = resolve(baseDir, path);
-  if (!existsSync(file)) throw invalid(`Cannot load handler ${file}: no such file`);
+  const found = statSync(file, { throwIfNoEntry: false });
+  if (found === undefined) throw invalid(`Cannot load handler ${file}: no such file`);
+  // A module is loaded once for each name: one that was changed before a reload goes by another.
+  const url = `${pathToFileURL(file).href}?changed=${found.mtimeMs}`;
   let module: { readonly default?: unknown };
   try {
-    module = (await import(pathToFileURL(file).href)) as { readonly default?: unknown };
+    module = (await import(url)) as { readonly default?: unknown };
   } catch (cause) {
     throw invalid(`Cannot load handler ${file}: ${messageOf(cause)}`, cause);
   }
   if (typeof module.default !== "function") {
-    const found = module.default === undefined ? "missing" : `of type ${typeof module.default}`;
-    throw invalid(`Cannot use handler ${file}: its default export is ${found}, not a function`);
+    const type = module.default === undefined ? "missing" : `of type ${typeof module.default}`;
+    throw invalid(`Cannot use handler ${file}: its default export is ${type}, not a function`);
   }
   return module.default as Handler;
 }
