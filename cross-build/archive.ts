@@ -48,7 +48,7 @@ export async function makeTarball(root: string, release: Release, target: Target
   const out = join(release.out, `${name}.tar`);
   await tar(stage, [name], out, release);
   rmSync(`${out}.gz`, { force: true });
-  await run("gzip", ["-n", "-6", out]);
+  await run("gzip", ["-n", release.isQuick ? "-1" : "-6", out]);
   rmSync(stage, { recursive: true });
   return `${out}.gz`;
 }
@@ -70,7 +70,7 @@ export async function makeDeb(root: string, release: Release, target: Target): P
   // Two threads, wherever it runs. 64 MiB of dictionary finds what Node repeats and any board can unpack.
   const lzma = [
     ...(target.xzFilter === null ? [] : [target.xzFilter]),
-    "--lzma2=preset=6,dict=64MiB",
+    release.isQuick ? "--lzma2=preset=0" : "--lzma2=preset=6,dict=64MiB",
   ];
   await run("xz", ["-T2", "--block-size=64MiB", "--check=crc32", ...lzma, join(stage, "data.tar")]);
   await run("xz", ["-T1", "--check=crc32", join(stage, "control.tar")]);

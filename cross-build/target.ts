@@ -55,12 +55,14 @@ export interface Release {
   readonly epoch: number;
   /** Where everything made is put. */
   readonly out: string;
+  /** Compressed little. */
+  readonly isQuick: boolean;
 }
 
 /** Of the checkout; `version` another than package.json's, for the proof of an upgrade. */
-export function releaseOf(out: string, version?: string): Release {
+export function releaseOf(out: string, isQuick: boolean, version?: string): Release {
   const own = (JSON.parse(readFileSync("package.json", "utf8")) as { version: string }).version;
-  return { version: version ?? own, epoch: epochOf(), out };
+  return { version: version ?? own, epoch: epochOf(), out, isQuick };
 }
 
 /** reproducible-builds.org/specs/source-date-epoch: the last commit's, unless somebody says otherwise. */
