@@ -51,7 +51,7 @@ function install(t: TestContext, machine: Machine): Installed {
   execFileSync("chmod", ["0755", join(root, "usr/bin/emulator")]);
   mkdirSync(join(root, "var/lib/holdfast"), { recursive: true });
   const enter =
-    'mount --rbind /proc "$0/proc" && mount --rbind /dev "$0/dev" && exec env -i HOME=/root PATH=/usr/bin chroot "$@"';
+    'mount --rbind /proc "$0/proc" && mount --rbind /dev "$0/dev" && exec env -i HOME=/root PATH=/usr/sbin:/usr/bin chroot "$@"';
   const flags = ["--max-semi-space-size=4", "--max-old-space-size=128"];
   return {
     root,
@@ -76,15 +76,11 @@ function say({ command }: Installed, ...args: readonly string[]): string {
 }
 
 for (const machine of machines) {
-  test(`${machine.debian}: --version and check of the installed configuration`, (t) => {
+  test(`${machine.debian}: it says its version, checks its configuration, and ${events} events outlive kill -9`, async (t) => {
+    requireProgram("mosquitto_pub", "mosquitto-clients");
     const installed = install(t, machine);
     assert.equal(say(installed, "--version").trim(), releaseVersion);
     assert.match(say(installed, "check", "--config", "/etc/holdfast/agent.yaml"), /is right/);
-  });
-
-  test(`${machine.debian}: ${events} events outlive kill -9, and the agent is well after it`, async (t) => {
-    requireProgram("mosquitto_pub", "mosquitto-clients");
-    const installed = install(t, machine);
     const [mqtt, http, admin] = [await freePort(), await freePort(), await freePort()];
     writeFileSync(
       join(installed.root, "etc/holdfast/agent.yaml"),
@@ -109,9 +105,9 @@ streams: { readings: { format: text } }
     agent = await start(t, installed, http);
     const url = `http://127.0.0.1:${admin}/streams`;
     const listed = (await (await fetch(url)).json()) as {
-      streams: { stream: string; events: number }[];
+      streams: { name: string; head: number }[];
     };
-    assert.equal(listed.streams.find(({ stream }) => stream === "readings")?.events, events);
+    assert.equal(listed.streams.find(({ name }) => name === "readings")?.head, events);
     const seen = new Set<string>();
     for (let from = 1; from <= events; from += 1_000) {
       const answer = await fetch(`${url}/readings/events?from=${from}&limit=1000`);
