@@ -8,7 +8,7 @@ interface Watched {
   readonly clock: FakeClock;
   readonly part: { steps: number; owes: boolean };
   readonly lines: string[];
-  fed(): number;
+  readonly fed: () => number;
   readonly pulses: Pulse[];
 }
 

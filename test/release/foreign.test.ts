@@ -37,7 +37,7 @@ const patienceMs = 120_000;
 
 interface Installed {
   /** A command line of holdfast in the root, as the launcher would make it. */
-  command(args: readonly string[]): [string, string[]];
+  readonly command: (args: readonly string[]) => [string, string[]];
   readonly root: string;
 }
 
@@ -55,13 +55,10 @@ function install(t: TestContext, machine: Machine): Installed {
   const flags = ["--max-semi-space-size=4", "--max-old-space-size=128"];
   return {
     root,
-    command: (args) => [
-      "unshare",
-      [
-        ...["-m", "sh", "-c", enter, root, root, "/usr/bin/emulator", machine.node],
-        ...[...flags, "/usr/lib/holdfast/holdfast.js", ...args],
-      ],
-    ],
+    command(args) {
+      const inside = ["/usr/bin/emulator", machine.node, ...flags, "/usr/lib/holdfast/holdfast.js"];
+      return ["unshare", ["-m", "sh", "-c", enter, root, root, ...inside, ...args]];
+    },
   };
 }
 

@@ -34,7 +34,7 @@ interface Running {
   readonly configFile: string;
   readonly mqtt: number;
   readonly yaml: string;
-  err(): string;
+  readonly err: () => string;
 }
 
 /** Beside nothing: no node_modules above it can be meant. */
