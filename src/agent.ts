@@ -15,6 +15,7 @@ import { classOf, groupsOf, listOf, streamsOf } from "./config/streams.ts";
 import { unlessAborted } from "./core/abort.ts";
 import type { HoldfastError } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
+import type { Pulse } from "./core/pulse.ts";
 import { createDelivery } from "./flow/deliver.ts";
 import type { Delivery } from "./flow/delivery.ts";
 import type { Context } from "./core/context.ts";
@@ -38,7 +39,7 @@ import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
-import type { Journal, JournalHistory, JournalUpkeep } from "./journal/journal.ts";
+import type { WholeJournal } from "./journal/journal.ts";
 import { paceOf } from "./sink/delivery-options.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
@@ -51,6 +52,8 @@ import { compileStream, defaultStreamOptions } from "./stream/schema.ts";
 export interface Agent {
   /** Addresses in use. */
   readonly listens: { readonly http: string; readonly admin: string };
+  /** What of it must go on moving, for the watchdog. */
+  readonly pulses: readonly Pulse[];
   /** Stops within 5 s. May be called twice. */
   close(): Promise<void>;
 }
@@ -73,7 +76,7 @@ const graceMs = 1_500;
 interface Opened {
   readonly config: Config;
   readonly surroundings: Surroundings;
-  readonly journal: Journal & JournalUpkeep & JournalHistory;
+  readonly journal: WholeJournal;
   readonly wear: WearMeter;
   readonly stack: AsyncDisposableStack;
   /** Of the journal's file. */
@@ -105,7 +108,7 @@ async function assemble(
   stack: AsyncDisposableStack,
 ): Promise<Agent> {
   let ready = false;
-  let journal: Opened["journal"] | undefined;
+  let journal: WholeJournal | undefined;
   const device = config.device.id ?? defaultDeviceId();
   const surroundings = stack.use(
     await openSurroundings({
@@ -163,6 +166,7 @@ async function assemble(
   });
   return {
     listens: { http: http.address(), admin: admin.address() },
+    pulses: [journal.pulse(), ...[...opened.sinks.values()].map(({ pulse }) => pulse)],
     close: () => stack.disposeAsync(),
   };
 }
@@ -226,7 +230,7 @@ async function openJournal(
   setup: AgentSetup,
   surroundings: Surroundings,
   { device, wear, stack, path }: JournalPlace,
-): Promise<Opened["journal"]> {
+): Promise<WholeJournal> {
   const disk = createDiskWatch({
     context: surroundings.context("agent", "disk"),
     folder: dirname(resolve(path)),

@@ -78,8 +78,13 @@ export async function runCommandLine(
   }
 }
 
+/** All of the table, for what is printed from it: --help, the manual page, the completions. */
+export function allCommands(): Promise<Command[]> {
+  return Promise.all(Object.values(commands).map((load) => load()));
+}
+
 async function helpText(version: string): Promise<string> {
-  const loaded = await Promise.all(Object.values(commands).map((load) => load()));
+  const loaded = await allCommands();
   const width = Math.max(...loaded.map((command) => command.usage.length));
   const lines = loaded.map((command) => `  ${command.usage.padEnd(width)}  ${command.summary}\n`);
   return `holdfast ${version}: readings into a journal that survives the power cut, and upstream from there
@@ -92,7 +97,7 @@ Exit codes: 0 done, 1 it failed, 2 wrong usage
 `;
 }
 
-const adminHelp = `Options of the commands that talk to a running agent:
+export const adminHelp = `Options of the commands that talk to a running agent:
   --url URL         http://HOST:PORT or unix:/PATH (else HOLDFAST_ADMIN_URL, else http://127.0.0.1:8001)
   --token TOKEN     the admin token (else HOLDFAST_ADMIN_TOKEN)
   -c, --config FILE finds both in the agent's configuration

@@ -1,11 +1,25 @@
-/** `holdfast run`: the agent itself, until a signal ends it. */
+/**
+ * `holdfast run`: the agent itself, until a signal ends it.
+ *
+ *   opening ──► running ── SIGTERM, SIGINT ──► closing ──► 0
+ *      ▲           ├────── the journal is gone ► closing ──► 74, started again by systemd
+ *      │           └────── SIGHUP ──► the file is read: with mistakes they are told, and nothing changes
+ *      └── closing ◄────── without ───┘
+ *
+ * A reload ends all parts in order and opens them with the new configuration, in the same process: what a part had not
+ * finished its cursor still has before it. Where the new one cannot be opened (a port is taken, say) the old one is.
+ */
 import { parseArgs } from "node:util";
-import { openAgent } from "../agent.ts";
+import { openAgent, type Agent } from "../agent.ts";
 import { builtInConfig } from "../config/built-in.ts";
+import type { Config } from "../config/config.ts";
 import { formatProblem, loadConfig, type LoadResult } from "../config/load.ts";
+import { systemClock } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import { onStopSignals } from "../core/signals.ts";
+import { onReloadSignal, onStopSignals } from "../core/signals.ts";
 import { programVersion } from "../host/program.ts";
+import { openManager, type Manager } from "../host/systemd.ts";
+import { startWatchdog } from "../host/watchdog.ts";
 import type { Command, Io } from "./command.ts";
 
 /** sysexits.h: EX_SOFTWARE, EX_IOERR and EX_CONFIG; the unit does not restart on 78. */
@@ -17,33 +31,15 @@ export const runCommand: Command = {
   summary: "Run the agent; without --config a built-in configuration",
   async run(args, io) {
     const { values } = parseArgs({ args, options: { config: { type: "string", short: "c" } } });
-    const ended = Promise.withResolvers<number>();
-    const stopped = new AbortController();
-    using _signals = onStopSignals(() => {
-      stopped.abort();
-      ended.resolve(0);
-    });
+    const run = new Run(io, values.config);
+    using _stop = onStopSignals(() => run.stop());
+    // On a terminal SIGHUP says that it is gone: then we go too.
+    using _reload = io.isTerminal ? null : onReloadSignal(() => run.reload());
+    using _watchdog = run.watch();
     try {
-      const loaded = await load(values.config);
-      if ("problems" in loaded) {
-        for (const problem of loaded.problems) io.err(`${formatProblem(problem)}\n`);
-        return exitCodes.config;
-      }
-      const agent = await openAgent(loaded.config, {
-        version: programVersion(),
-        signal: stopped.signal,
-        ...(values.config !== undefined && { configFile: values.config }),
-        onFatal(error) {
-          explain(io, error);
-          ended.resolve(exitCodes.fatal);
-        },
-      });
-      if (values.config === undefined) io.out(whatNext(agent.listens.http));
-      const code = await ended.promise;
-      await agent.close();
-      return code;
+      return await run.toTheEnd();
     } catch (error) {
-      if (stopped.signal.aborted && error === stopped.signal.reason) return 0;
+      if (run.wasStopped(error)) return 0;
       explain(io, error);
       if (values.config === undefined && isListenFailure(error)) io.err(howElsewhere);
       if (!(error instanceof HoldfastError)) return exitCodes.mistake;
@@ -51,6 +47,127 @@ export const runCommand: Command = {
     }
   },
 };
+
+class Run {
+  readonly #io: Io;
+  readonly #file: string | undefined;
+  readonly #manager: Manager;
+  readonly #clock = systemClock(() => "unsynced");
+  readonly #stopped = new AbortController();
+  readonly #ended = Promise.withResolvers<number>();
+  #agent: Agent | undefined;
+  /** The next reload that is asked for. */
+  #asked = Promise.withResolvers<"reload">();
+
+  constructor(io: Io, file: string | undefined) {
+    this.#io = io;
+    this.#file = file;
+    this.#manager = openManager({ clock: this.#clock, log: this.#log() });
+  }
+
+  stop(): void {
+    this.#manager.stopping();
+    this.#stopped.abort();
+    this.#ended.resolve(0);
+  }
+
+  reload(): void {
+    this.#asked.resolve("reload");
+  }
+
+  wasStopped(error: unknown): boolean {
+    return this.#stopped.signal.aborted && error === this.#stopped.signal.reason;
+  }
+
+  watch(): Disposable | null {
+    const { watchdogMs } = this.#manager;
+    if (watchdogMs === null) return null;
+    const watchdog = startWatchdog({
+      clock: this.#clock,
+      log: this.#log(),
+      watchdogMs,
+      pulses: () => this.#agent?.pulses ?? [],
+      feed: () => this.#manager.feed(),
+    });
+    return { [Symbol.dispose]: () => watchdog.stop() };
+  }
+
+  /** @returns the exit code */
+  async toTheEnd(): Promise<number> {
+    const loaded = await load(this.#file);
+    if ("problems" in loaded) {
+      this.#tell(loaded);
+      return exitCodes.config;
+    }
+    let { config } = loaded;
+    await this.#open(config);
+    if (this.#file === undefined) this.#io.out(whatNext(this.#agent?.listens.http ?? ""));
+    for (;;) {
+      const next = await Promise.race([this.#ended.promise, this.#asked.promise]);
+      if (next !== "reload") {
+        await this.#close();
+        return next;
+      }
+      this.#asked = Promise.withResolvers();
+      config = await this.#exchange(config);
+    }
+  }
+
+  /** The configuration that runs afterwards. */
+  async #exchange(old: Config): Promise<Config> {
+    const loaded = await load(this.#file);
+    if ("problems" in loaded) {
+      this.#tell(loaded);
+      this.#io.err("holdfast: The configuration has mistakes: the old one goes on\n");
+      return old;
+    }
+    this.#manager.reloading();
+    await this.#close();
+    try {
+      await this.#open(loaded.config);
+      return loaded.config;
+    } catch (error) {
+      if (this.wasStopped(error)) throw error;
+      explain(this.#io, error);
+      this.#io.err("holdfast: The new configuration cannot be run: the old one is opened again\n");
+      await this.#open(old);
+      return old;
+    }
+  }
+
+  async #open(config: Config): Promise<void> {
+    using _time = this.#manager.extend();
+    this.#agent = await openAgent(config, {
+      version: programVersion(),
+      signal: this.#stopped.signal,
+      ...(this.#file !== undefined && { configFile: this.#file }),
+      onFatal: (error) => {
+        explain(this.#io, error);
+        this.#ended.resolve(exitCodes.fatal);
+      },
+    });
+    this.#manager.ready();
+  }
+
+  async #close(): Promise<void> {
+    const agent = this.#agent;
+    this.#agent = undefined;
+    await agent?.close();
+  }
+
+  #tell({ problems }: Extract<LoadResult, { problems: unknown }>): void {
+    for (const problem of problems) this.#io.err(`${formatProblem(problem)}\n`);
+    const [first] = problems;
+    if (first !== undefined) this.#manager.status(`Refused: ${formatProblem(first)}`);
+  }
+
+  /** For what watches the agent from outside of it. */
+  #log(): Record<"info" | "warn" | "error", (message: string, fields?: object) => void> {
+    const write = (message: string, fields: object = {}): void =>
+      this.#io.err(`holdfast: ${message} ${JSON.stringify(fields)}\n`);
+    return { info: write, warn: write, error: write };
+  }
+}
 
 async function load(path: string | undefined): Promise<LoadResult> {
   return path === undefined ? { config: builtInConfig() } : await loadConfig(path);

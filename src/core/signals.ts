@@ -1,4 +1,7 @@
-/** SIGTERM and SIGINT: the first asks the agent to stop, the second ends it at once. */
+/**
+ * SIGTERM and SIGINT: the first asks the agent to stop, the second ends it at once. SIGHUP asks it to read its
+ * configuration anew.
+ */
 import { constants } from "node:os";
 
 const stopSignals = ["SIGTERM", "SIGINT"] as const;
@@ -29,4 +32,11 @@ export function onStopSignals(
     for (const signal of stopSignals) target.off(signal, receive);
   };
   return { dispose, [Symbol.dispose]: dispose };
+}
+
+/** `reload` is called each time. `dispose` takes the listener away: the next one then ends the process as usual. */
+export function onReloadSignal(reload: () => void, parts: SignalParts = {}): Disposable {
+  const target = parts.target ?? process;
+  target.on("SIGHUP", reload);
+  return { [Symbol.dispose]: () => void target.off("SIGHUP", reload) };
 }

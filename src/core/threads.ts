@@ -1,4 +1,4 @@
-/** What must be done before a thread is started that runs our code. */
+/** What must be known and done before a thread is started that runs our code. */
 import { setFlagsFromString } from "node:v8";
 
 /**
@@ -8,4 +8,12 @@ import { setFlagsFromString } from "node:v8";
  */
 export function guardThreads(): void {
   setFlagsFromString("--wasm-wrapper-tiering-budget=1000000000");
+}
+
+/**
+ * The file of a thread: TypeScript beside the module that starts it, or, where that module lies in a bundle,
+ * JavaScript of the same name beside the bundle.
+ */
+export function threadFile(name: string, starter: string): URL {
+  return new URL(`${name}${starter.endsWith(".ts") ? ".ts" : ".js"}`, starter);
 }

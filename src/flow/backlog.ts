@@ -51,6 +51,10 @@ export class Backlog {
     return this.#heads.get(stream) ?? 0;
   }
 
+  heads(streams: readonly string[]): (readonly [stream: string, head: number])[] {
+    return streams.map((stream) => [stream, this.head(stream)]);
+  }
+
   /** Seqs, whether or not their events are still there. */
   lag(stream: string): number {
     const passed = (this.#passed.get(stream) ?? 0) + (this.#beyond.get(stream) ?? 0);

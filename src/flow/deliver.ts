@@ -27,6 +27,7 @@
  */
 import { HoldfastError } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
+import type { Pulse } from "../core/pulse.ts";
 import type { SendResult } from "../sink/sink.ts";
 import { agree } from "./agreement.ts";
 import { announced } from "./announce.ts";
@@ -54,6 +55,7 @@ export function createDelivery(parts: DeliveryParts): Delivery {
 }
 
 class DeliveryLoop implements Delivery {
+  readonly pulse: Pulse;
   readonly #parts: DeliveryParts;
   readonly #backlog: Backlog;
   readonly #reader: ReadAhead;
@@ -78,6 +80,7 @@ class DeliveryLoop implements Delivery {
     this.#backlog = new Backlog(context, streams);
     this.#figures = new SinkFigures(context, this.#backlog, journal, streams);
     this.#pacing = new Pacing(context, pace, this.#stopping.signal);
+    this.pulse = this.#pacing.pulse;
     this.#pause = new Pause(context, parts.link ?? new LinkMonitor(), this.#stopping.signal);
     this.#passedOver = new PassedOver(
       context,
@@ -115,9 +118,7 @@ class DeliveryLoop implements Delivery {
   }
 
   sync(): void {
-    const heads = this.#parts.streams.map(
-      (stream) => [stream, this.#backlog.head(stream)] as const,
-    );
+    const heads = this.#backlog.heads(this.#parts.streams);
     this.#pacing.hurry(() => this.#progress.missing(heads));
     this.#pause.wake();
     this.#wake.resolve();
@@ -232,7 +233,7 @@ class DeliveryLoop implements Delivery {
       if (!this.#pacing.isAllowed()) return null;
       if (batch === null) {
         if (this.#reader.dueMs !== null || !this.#reader.hasMore())
-          await this.#pacing.rest(this.#reader.dueMs, this.#wake);
+          await this.#pacing.rest(this.#reader, this.#wake);
         ahead = this.#reader.next();
         continue;
       }
@@ -253,12 +254,7 @@ class DeliveryLoop implements Delivery {
     const { sink, streams } = this.#parts;
     this.#loss = null;
     this.#head = null;
-    const positions = new Map(
-      streams.map((stream) => {
-        const { seq, mark } = this.#progress.confirmed(stream);
-        return [stream, { seq, mark }];
-      }),
-    );
+    const positions = new Map(streams.map((name) => [name, this.#progress.asKnown(name)]));
     const failure = await failureOf(sink.open(positions, this.#stopping.signal));
     if (failure !== null) return failure;
     const progress = this.#progress;

@@ -1,6 +1,7 @@
 /** What the delivery loop is given, and what can be asked of it (deliver.ts). */
 import type { Context } from "../core/context.ts";
 import type { PayloadFormat } from "../core/event.ts";
+import type { Pulse } from "../core/pulse.ts";
 import type { Journal, JournalHistory } from "../journal/journal.ts";
 import type { Sink } from "../sink/sink.ts";
 import type { LinkMonitor } from "./link-monitor.ts";
@@ -40,6 +41,8 @@ export interface Delivery {
   pause(why: string): void;
   resume(): void;
   isPaused(): boolean;
+  /** Of its rests, for the watchdog. */
+  readonly pulse: Pulse;
   /** The streams that it delivers. */
   readonly from: readonly string[];
   /** Goes back in one of them. @throws HoldfastError REPLAY_REFUSED */

@@ -4,6 +4,7 @@
  * `hurry` lifts the schedule until what was asked for is done, or an attempt has failed. What a person has paused
  * stands still until a person resumes it.
  */
+import type { Pulse } from "../core/pulse.ts";
 import type { Context, Figures } from "../core/context.ts";
 import { batchBytesMax, batchEventsMax, type BatchBounds } from "./read-ahead.ts";
 import { scheduleEveryMs, whyNotNow, type Schedule } from "./schedule.ts";
@@ -17,7 +18,19 @@ export interface Pace {
   readonly backlogShare?: number;
 }
 
+/** What is read from when the rest is over. */
+interface Restful {
+  /** When what it has may be read, on the monotone clock; null: at once. */
+  readonly dueMs: number | null;
+  hasMore(): boolean;
+}
+
 export class Pacing {
+  /**
+   * A step is a rest that has ended, and one is owed while events wait that could be read now: an answer of the far side,
+   * a back-off, hours and the journal's reads are others' to end.
+   */
+  readonly pulse: Pulse;
   readonly bounds: BatchBounds;
   readonly #context: Context;
   readonly #schedule: Schedule | undefined;
@@ -29,9 +42,17 @@ export class Pacing {
   #pausedFor: string | null = null;
   #waitsFor: string | null = null;
   #wake: (() => void) | null = null;
+  #rests = 0;
+  /** What is slept for; null: nothing is. */
+  #resting: Restful | null = null;
 
   constructor(context: Context, pace: Pace, signal: AbortSignal) {
     this.#context = context;
+    this.pulse = {
+      name: `delivery to ${context.name}`,
+      steps: () => this.#rests,
+      owes: () => this.#resting?.dueMs === null && this.#resting.hasMore(),
+    };
     this.#signal = signal;
     this.#schedule = pace.schedule;
     const { bytesPerSecond } = pace;
@@ -102,13 +123,17 @@ export class Pacing {
   }
 
   /** Until `wake`, or `dueMs` on the monotone clock, or the schedule is to be looked at. */
-  async rest(dueMs: number | null, wake: PromiseWithResolvers<void>): Promise<void> {
+  async rest(reader: Restful, wake: PromiseWithResolvers<void>): Promise<void> {
     const { clock } = this.#context;
+    const { dueMs } = reader;
     const lookMs = this.#schedule === undefined ? Number.POSITIVE_INFINITY : scheduleEveryMs;
     const untilMs = dueMs === null ? lookMs : Math.min(lookMs, dueMs - clock.monotonicMs());
     const isTimed = untilMs !== Number.POSITIVE_INFINITY;
     const timer = isTimed ? clock.after(untilMs, () => wake.resolve()) : undefined;
+    this.#resting = reader;
     await wake.promise;
+    this.#resting = null;
+    this.#rests += 1;
     timer?.cancel();
   }
 

@@ -75,6 +75,12 @@ export class Progress {
     return this.#confirmed.get(stream) ?? { seq: 0, ranges: [], mark: null };
   }
 
+  /** As the sink knows it. */
+  asKnown(stream: string): Cursor {
+    const { seq, mark } = this.confirmed(stream);
+    return { seq, mark };
+  }
+
   positions(): ReadonlyMap<string, Position> {
     return this.#confirmed;
   }

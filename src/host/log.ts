@@ -8,11 +8,12 @@
  * Only SIGKILL loses lines: those of the last milliseconds.
  */
 import { isatty } from "node:tty";
-import { pino, type DestinationStream } from "pino";
+import { pino, symbols, type DestinationStream } from "pino";
 import { systemClock, type Clock, type Timer } from "../core/clock.ts";
 import type { Log, LogFields } from "../core/context.ts";
 import { environment } from "../core/environment.ts";
 import { HoldfastError } from "../core/errors.ts";
+import { isJournald, priority } from "./journald.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
@@ -153,6 +154,24 @@ interface Output {
   flush(): void;
 }
 
+/** pino's levels, and the priorities that they are to journald. */
+const priorities: Readonly<Record<number, string>> = {
+  20: priority.debug,
+  30: priority.info,
+  40: priority.warn,
+  50: priority.error,
+};
+
+/** Each line with its priority in front, which journald takes off again; pino says each line's level to a stream that asks. */
+function withPriorities(stream: DestinationStream): DestinationStream {
+  const wrapped = {
+    [symbols.needsMetadataGsym]: true,
+    lastLevel: 30,
+    write: (line: string) => stream.write(`${priorities[wrapped.lastLevel] ?? ""}${line}`),
+  };
+  return wrapped;
+}
+
 async function openStdout(): Promise<Output> {
   if (isatty(1)) {
     const { default: pretty } = await import("pino-pretty");
@@ -177,7 +196,7 @@ async function openStdout(): Promise<Output> {
   // The reader is gone (EPIPE), or the file system under stdout is full: an agent without a log goes on.
   stream.on("error", () => undefined);
   return {
-    stream,
+    stream: isJournald(1) ? withPriorities(stream) : stream,
     onDropped(listener) {
       let dropped = 0;
       stream.on("drop", () => (dropped += 1));

@@ -1,8 +1,10 @@
 /** What this program calls itself. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 
-/** As package.json says. */
+/** As the nearest package.json says: the checkout's, the package's, or the one beside a bundle. */
 export function programVersion(): string {
-  const file = new URL("../../package.json", import.meta.url);
+  let file = new URL("./package.json", import.meta.url);
+  while (!existsSync(file) && file.pathname !== "/package.json")
+    file = new URL("../package.json", file);
   return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
 }

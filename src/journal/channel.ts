@@ -2,7 +2,8 @@
 import { Worker } from "node:worker_threads";
 import type { Clock } from "../core/clock.ts";
 import { HoldfastError, type ErrorCode } from "../core/errors.ts";
-import { guardThreads } from "../core/threads.ts";
+import type { Pulse } from "../core/pulse.ts";
+import { guardThreads, threadFile } from "../core/threads.ts";
 import type {
   Moment,
   News,
@@ -14,6 +15,7 @@ import type {
 } from "./protocol.ts";
 
 interface Waiting {
+  readonly kind: RequestKind;
   readonly resolve: (answer: never) => void;
   readonly reject: (error: Error) => void;
 }
@@ -30,6 +32,7 @@ export class Channel {
   readonly #waiting = new Map<number, Waiting>();
   readonly #onFatal: (error: HoldfastError) => void;
   #lastId = 0;
+  #turns = 0;
   #state: "opening" | "open" | "closing" | "closed" = "opening";
 
   constructor(
@@ -41,7 +44,7 @@ export class Channel {
     this.#clock = clock;
     this.#onFatal = onFatal;
     guardThreads();
-    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), {
+    this.#worker = new Worker(threadFile("./worker", import.meta.url), {
       // The thread's name in `top -H` and `/proc/PID/task/*/comm`.
       name: "journal",
       workerData: { setup, openedAt },
@@ -90,9 +93,14 @@ export class Channel {
     if (this.#state === "closed") return Promise.reject(unavailable(new Error("it is closed")));
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
+      this.#waiting.set(id, { kind, resolve, reject });
       this.#worker.postMessage({ id, kind, ask }, transfer);
     });
+  }
+
+  pulse(): Pulse {
+    const owes = (): boolean => [...this.#waiting.values()].some(({ kind }) => kind === "turn");
+    return { name: "the journal's commit", steps: () => this.#turns, owes };
   }
 
   async close(): Promise<void> {
@@ -113,6 +121,7 @@ export class Channel {
   #settle(reply: Reply): void {
     const waiting = this.#waiting.get(reply.id);
     this.#waiting.delete(reply.id);
+    if (waiting?.kind === "turn") this.#turns += 1;
     if ("error" in reply)
       waiting?.reject(
         reply.code === undefined

@@ -14,6 +14,7 @@
  */
 import type { HoldfastError } from "../core/errors.ts";
 import type { Headers, NewEvent, StoredEvent } from "../core/event.ts";
+import type { Pulse } from "../core/pulse.ts";
 
 export interface Journal {
   /**
@@ -115,6 +116,17 @@ export interface EpochStart {
   readonly from: ReadonlyMap<string, number>;
   readonly reason: string;
 }
+
+/** For whoever watches that it is alive. */
+export interface JournalPulse {
+  /**
+   * A step is a turn that the worker has answered, well or badly, and one is owed while it is under way: a full or
+   * failing disk answers each turn, a worker that hangs answers none. There is a turn every 5 s also when nothing comes in.
+   */
+  pulse(): Pulse;
+}
+
+export type WholeJournal = Journal & JournalUpkeep & JournalHistory & JournalPulse;
 
 /** Long work between commits. */
 export type Work = keyof JournalUpkeep;

@@ -23,6 +23,7 @@ import type { Timer } from "../core/clock.ts";
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { NewEvent } from "../core/event.ts";
+import type { Pulse } from "../core/pulse.ts";
 import { Channel } from "./channel.ts";
 import { bytesByStream } from "./intaken.ts";
 import type * as contract from "./journal.ts";
@@ -57,14 +58,11 @@ const heldEveryMs = 1_000;
 /** Quotas, gaps and a sync of the clock need a turn now and then also when nothing comes in, ms. */
 const upkeepEveryMs = 5_000;
 
-export function createJournal(
-  context: Context,
-  setup: JournalSetup,
-): contract.Journal & contract.JournalUpkeep & contract.JournalHistory {
+export function createJournal(context: Context, setup: JournalSetup): contract.WholeJournal {
   return new JournalThread(context, setup);
 }
 
-class JournalThread implements contract.Journal, contract.JournalUpkeep, contract.JournalHistory {
+class JournalThread implements contract.WholeJournal {
   readonly #context: Context;
   readonly #setup: JournalSetup;
   readonly #outbox: Outbox;
@@ -137,6 +135,10 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep, contrac
     await this.#channel?.close();
     this.#channel = undefined;
     this.#outbox.abandon(new HoldfastError("JOURNAL_UNAVAILABLE", "The journal is closed"));
+  }
+
+  pulse(): Pulse {
+    return this.#ask().pulse();
   }
 
   identity(): contract.JournalIdentity {
@@ -364,8 +366,7 @@ class JournalThread implements contract.Journal, contract.JournalUpkeep, contrac
   }
 
   #scheduleUpkeep(): void {
-    const every = this.#outbox.isHeld ? heldEveryMs : upkeepEveryMs;
-    this.#upkeep = this.#context.clock.after(Math.min(every, heldEveryMs), () => {
+    this.#upkeep = this.#context.clock.after(heldEveryMs, () => {
       if (this.#outbox.isHeld) this.#outbox.hurry();
       else if (this.#trouble.isFull) this.#outbox.upkeep(heldEveryMs, false);
       else this.#outbox.upkeep(upkeepEveryMs, true);

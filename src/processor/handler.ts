@@ -1,5 +1,5 @@
 /** Loads a handler module: the one place where a user's own code enters. */
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { HoldfastError, messageOf } from "../core/errors.ts";
@@ -11,10 +11,13 @@ import type { BatchHandler, Handler } from "./processor.ts";
  */
 export async function loadHandler(path: string, baseDir: string): Promise<Handler | BatchHandler> {
   const file = fileOfHandler(path, baseDir);
-  if (!existsSync(file)) throw invalid(`Cannot load handler ${file}: no such file`);
+  const stat = statSync(file, { throwIfNoEntry: false });
+  if (stat === undefined) throw invalid(`Cannot load handler ${file}: no such file`);
+  // A module is loaded once for each name: one that was changed before a reload goes by another.
+  const url = `${pathToFileURL(file).href}?changed=${stat.mtimeMs}`;
   let module: { readonly default?: unknown };
   try {
-    module = (await import(pathToFileURL(file).href)) as { readonly default?: unknown };
+    module = (await import(url)) as { readonly default?: unknown };
   } catch (cause) {
     throw invalid(`Cannot load handler ${file}: ${messageOf(cause)}`, cause);
   }

@@ -4,7 +4,7 @@
  */
 import { Worker } from "node:worker_threads";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import { guardThreads } from "../core/threads.ts";
+import { guardThreads, threadFile } from "../core/threads.ts";
 import type { Answered, StoreCall } from "./sqlite-worker.ts";
 import type { GroupProgress, OutboxRow, WorkerCommit, WorkerStore, WorkerUnit } from "./state.ts";
 
@@ -38,7 +38,7 @@ export class SqliteStore implements WorkerStore {
   async open(): Promise<void> {
     if (this.#thread !== undefined) return;
     guardThreads();
-    const thread = new Worker(new URL("./sqlite-worker.ts", import.meta.url), {
+    const thread = new Worker(threadFile("./sqlite-worker", import.meta.url), {
       name: "state",
       workerData: this.#options,
       resourceLimits: { maxYoungGenerationSizeMb: 4 },

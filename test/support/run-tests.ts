@@ -1,6 +1,6 @@
 /**
  * Runs the suites with node:test. `fast`: what needs no system package (src's mirror, properties, house rules);
- * `all`: everything. Exits with the runner's code.
+ * `all`: everything but `release`: the proofs of what `npm run build:release` has made. Exits with the runner's code.
  */
 import { spawnSync } from "node:child_process";
 import { globSync } from "node:fs";
@@ -10,7 +10,8 @@ const which = process.argv[2];
 const named = process.argv.slice(3);
 const files = globSync("test/**/*.test.ts")
   .sort()
-  .filter((file) => which === "all" || !slow.test(file))
+  .filter((file) => (which === "release") === file.startsWith("test/release/"))
+  .filter((file) => which !== "fast" || !slow.test(file))
   .filter((file) => named.length === 0 || named.some((part) => file.includes(part)));
 if (files.length === 0) {
   process.stderr.write(`No test file matches ${named.join(" ")}\n`);
@@ -18,7 +19,12 @@ if (files.length === 0) {
 }
 const result = spawnSync(
   process.execPath,
-  ["--test", "--test-timeout=300000", `--test-concurrency=${which === "all" ? 1 : 2}`, ...files],
+  [
+    "--test",
+    `--test-timeout=${which === "release" ? 900_000 : 300_000}`,
+    `--test-concurrency=${which === "fast" ? 2 : 1}`,
+    ...files,
+  ],
   { stdio: "inherit" },
 );
 process.exit(result.status ?? 1);
