@@ -10,7 +10,7 @@
  */
 import type { Context } from "../core/context.ts";
 import type { StoredEvent } from "../core/event.ts";
-import { group, oneOf, url, type Infer } from "../core/field.ts";
+import { checked, group, oneOf, url, type Infer } from "../core/field.ts";
 import { sendSpans, type Span } from "./bisect.ts";
 import type { Verdict } from "./http-answers.ts";
 import { bodyFormats, formatBody } from "./http-body.ts";
@@ -26,14 +26,24 @@ import {
 } from "./sink.ts";
 import { Trust } from "./trust.ts";
 
+function placeProblem(address: string): string | null {
+  const unknown = address.match(/\{[^}]*\}?/g)?.find((place) => !places.includes(place));
+  return unknown === undefined ? null : `Expected ${places.join(" and ")}, not ${unknown}`;
+}
+
+const places = ["{device}", "{stream}"];
+
 export const httpKindOptions = group(
   {
     ...sinkOptions,
-    url: url({
-      doc: "Where batches are posted to; {device} and {stream} in its path are filled in",
-      protocols: ["http", "https"],
-      example: "https://api.example/v1/events",
-    }),
+    url: checked(
+      url({
+        doc: "Where batches are posted to; {device} and {stream} in its path are filled in",
+        protocols: ["http", "https"],
+        example: "https://api.example/v1/events",
+      }),
+      placeProblem,
+    ),
     format: oneOf(bodyFormats, {
       doc: "A line of JSON for each event, one JSON array, or a batch of CloudEvents 1.0",
       default: "ndjson",

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { loadConfigText } from "../../src/config/load.ts";
 import { HoldfastError } from "../../src/core/errors.ts";
 import type { StoredEvent } from "../../src/core/event.ts";
 import { Secret } from "../../src/core/secret.ts";
@@ -491,6 +492,18 @@ test("open() shows our certificate to a server that asks for one, and trusts non
   // TLS 1.3: the server says so only after its handshake is done for us.
   const nobody = sinkWith({ ca: cert });
   await nobody.open(new Map(), never);
-  assert.ok((await nobody.send(batch, never).catch(() => null)) !== undefined);
+  assert.equal((await nobody.send(batch, never)).failure?.code, "SINK_UNREACHABLE");
   assert.equal(far.taken.length, 3);
+});
+
+test("the configuration says which places a URL has", () => {
+  const problems = (sink: string): string => {
+    const loaded = loadConfigText(
+      `sources: { board: { type: system } }\nsinks: { up: { from: [system], ${sink} } }`,
+      "a.yaml",
+    );
+    return "problems" in loaded ? JSON.stringify(loaded.problems) : "";
+  };
+  assert.equal(problems('type: http, url: "https://a/{device}/{stream}"'), "");
+  assert.match(problems('type: http, url: "https://a/{devise}"'), /not \{devise\}/);
 });
