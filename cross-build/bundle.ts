@@ -14,6 +14,7 @@ type EsbuildPlugin = NonNullable<Options["esbuildPlugins"]>[number];
 export const threadEntries = {
   worker: "src/journal/worker.ts",
   "sqlite-worker": "src/state/sqlite-worker.ts",
+  "isolated-worker": "src/processor/isolated-worker.ts",
 } as const;
 
 /** Columns after which a line is broken where it can be. */

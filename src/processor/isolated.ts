@@ -11,7 +11,7 @@
  */
 import { Worker } from "node:worker_threads";
 import { HoldfastError, messageOf, type ErrorCode, type ErrorKind } from "../core/errors.ts";
-import { guardThreads } from "../core/threads.ts";
+import { guardThreads, threadFile } from "../core/threads.ts";
 import { fileOfHandler } from "./handler.ts";
 import type { BatchHandler, Event, Handler, HandlerContext } from "./processor.ts";
 
@@ -80,7 +80,7 @@ class HandlerThread {
   /** True: its handler is for batches. */
   start(): Promise<boolean> {
     guardThreads();
-    const worker = new Worker(new URL("./isolated-worker.ts", import.meta.url), {
+    const worker = new Worker(threadFile("./isolated-worker", import.meta.url), {
       name: "handler",
       workerData: { file: this.#file },
     });

@@ -74,7 +74,12 @@ function fed(manager: ServiceManager): number {
 
 test("the bundle is one file and its threads', says its version and checks a file", (t) => {
   const files = readdirSync(folder).filter((name) => name.endsWith(".js"));
-  assert.deepEqual(files.sort(), ["holdfast.js", "sqlite-worker.js", "worker.js"]);
+  assert.deepEqual(files.sort(), [
+    "holdfast.js",
+    "isolated-worker.js",
+    "sqlite-worker.js",
+    "worker.js",
+  ]);
   for (const name of files) {
     const longest = Math.max(
       ...readFileSync(join(folder, name), "utf8")
