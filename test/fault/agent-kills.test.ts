@@ -50,12 +50,24 @@ for (const [qos, count] of [
   });
 }
 
+/** A kill finds what is planted only where it meets the load, which on a slow machine is over early: as often as that. */
+const attemptsMax = 4;
+
+async function isSeen(
+  t: TestContext,
+  fault: NonNullable<KillPlan["fault"]>,
+  sees: (report: KillReport) => boolean,
+): Promise<boolean> {
+  for (let attempt = 1; attempt <= attemptsMax; attempt += 1) {
+    if (sees(await run(t, { through: "mosquitto", qos: 1, fault, count: 30_000 }))) return true;
+  }
+  return false;
+}
+
 test("the run sees an agent that acknowledges before the commit", async (t) => {
-  const report = await run(t, { through: "mosquitto", qos: 1, fault: "settle-before-commit" });
-  assert.ok(report.missing > 0);
+  assert.ok(await isSeen(t, "settle-before-commit", ({ missing }) => missing > 0));
 });
 
 test("the run sees a file sink that has forgotten where it stood", async (t) => {
-  const report = await run(t, { through: "mosquitto", qos: 1, fault: "forget-marks" });
-  assert.ok(report.unmarkedRepeats > 0);
+  assert.ok(await isSeen(t, "forget-marks", ({ unmarkedRepeats }) => unmarkedRepeats > 0));
 });

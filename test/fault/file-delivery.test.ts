@@ -17,7 +17,7 @@ test("the file sink holds each event once and in order after kill -9 at random m
   let safe = 0;
   for (let round = 0; round < kills; round++) {
     const child = start(t, folder, "load");
-    await until("something to be safe", () => child.last("safe") > safe);
+    await until("some hundreds to be safe", () => child.last("safe") > safe + 600);
     await delay(Math.random() * 300);
     child.process.kill("SIGKILL");
     await once(child.process, "close");
@@ -31,7 +31,11 @@ test("the file sink holds each event once and in order after kill -9 at random m
   const seqs = seqsOf(join(folder, "archive"), "readings");
   assert.equal(seqs.length, head);
   assert.deepEqual(seqs, range(1, head));
-  assert.ok(namesOf(join(folder, "archive"), "readings").some((name) => name.endsWith(".gz")));
+  const names = namesOf(join(folder, "archive"), "readings");
+  assert.ok(
+    names.some((name) => name.endsWith(".gz")),
+    `${head} events in ${names.join(", ")}`,
+  );
 });
 
 function start(t: TestContext, folder: string, mode: "load" | "drain") {
