@@ -14,7 +14,7 @@ import {
 import { createHash } from "node:crypto";
 import { join, resolve } from "node:path";
 import { copy, run, words } from "./shell.ts";
-import type { Release, Target } from "./target.ts";
+import { maintainer, type Release, type Target } from "./target.ts";
 
 async function tar(
   root: string,
@@ -60,8 +60,6 @@ export async function makeDeb(root: string, release: Release, target: Target): P
   const [data, control] = [join(stage, "data"), join(stage, "control")];
   mkdirSync(control, { recursive: true });
   cpSync(root, data, { recursive: true });
-  mkdirSync(join(data, "usr/share/lintian/overrides"), { recursive: true });
-  copy("cross-build/deb/lintian-overrides", join(data, "usr/share/lintian/overrides/holdfast"));
   await openFolders(stage);
   await writeControl(control, data, release, target);
 
@@ -117,7 +115,7 @@ function controlText({ version }: Release, { debian }: Target, kib: number): str
   return `Package: holdfast
 Version: ${version}
 Architecture: ${debian}
-Maintainer: the authors of holdfast <holdfast@localhost.localdomain>
+Maintainer: ${maintainer}
 Installed-Size: ${kib}
 Depends: libc6 (>= 2.34), libgcc-s1, libstdc++6 (>= 11), systemd | systemd-standalone-sysusers
 Recommends: valkey-server | redis-server, mosquitto

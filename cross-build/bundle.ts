@@ -68,6 +68,9 @@ export async function bundleAgent(folder: string): Promise<Bundle> {
       options.legalComments = "none";
     },
   });
+  // It is started by the launcher, with the Node beside it, and is no program by itself.
+  const main = join(folder, "holdfast.js");
+  writeFileSync(main, readFileSync(main, "utf8").replace(/^#!.*\n/, ""), { mode: 0o644 });
   const metafile = join(folder, "metafile-esm.json");
   const { inputs } = JSON.parse(readFileSync(metafile, "utf8")) as { inputs: object };
   rmSync(metafile);

@@ -49,6 +49,8 @@ export const targets: readonly Target[] = [
   },
 ];
 
+export const maintainer = "the authors of holdfast <holdfast@example.invalid>";
+
 export interface Release {
   readonly version: string;
   /** Seconds: the time of everything that is written, and of nothing that was really then. */

@@ -10,7 +10,7 @@ import { commandManual, configManual } from "./manual.ts";
 import { lockedPackage, notifyModule, runtime, sqliteModule } from "./native.ts";
 import { billOfMaterials } from "./sbom.ts";
 import { copy } from "./shell.ts";
-import type { Release, Target } from "./target.ts";
+import { maintainer, type Release, type Target } from "./target.ts";
 
 const dropIns = ["serial", "gpio", "valkey", "pi-zero-2"] as const;
 
@@ -59,7 +59,8 @@ export async function layOut(
   const doc = "usr/share/doc/holdfast";
   const packages = describePackages(bundle.packages);
   put(`${doc}/licences.txt.gz`, packed(licenceFile(packages, node?.licence ?? null)));
-  put(`${doc}/changelog.gz`, packed(readFileSync("CHANGELOG.md", "utf8")));
+  put(`${doc}/changelog.gz`, packed(debianChangelog(release)));
+  put(`${doc}/CHANGELOG.md.gz`, packed(readFileSync("CHANGELOG.md", "utf8")));
   place("cross-build/deb/copyright", `${doc}/copyright`);
   const bill = billOfMaterials(release, target, packages, {
     sqlite: sqliteVersion(),
@@ -69,6 +70,17 @@ export async function layOut(
         : { name: target.runtime, ...lockedPackage(target.runtime) },
   });
   put(`${doc}/sbom.cdx.json`, bill);
+}
+
+/** deb-changelog(5); what has changed is in CHANGELOG.md. */
+function debianChangelog({ version, epoch }: Release): string {
+  const date = new Date(epoch * 1000).toUTCString().replace("GMT", "+0000");
+  return `holdfast (${version}) stable; urgency=medium
+
+  * See CHANGELOG.md.gz beside this file.
+
+ -- ${maintainer}  ${date}
+`;
 }
 
 /** Without a name and a time in it: the same bytes for the same text. */

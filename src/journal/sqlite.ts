@@ -189,9 +189,11 @@ function walSaysOurs(path: string): boolean {
 function refuseFuture(version: number, path: string): void {
   if (version <= migrations.length) return;
   if (version > versionMax) throw new DamagedFile(path, `its header names version ${version}`);
+  const backup = backupPathOf(path, migrations.length);
+  const before = existsSync(backup) ? `, or go back to ${backup}, which was kept` : "";
   throw new HoldfastError(
     "JOURNAL_FOREIGN",
-    `Cannot open journal ${path}: file is from version ${version}, this program knows ${migrations.length}; install the program that made it`,
+    `Cannot open journal ${path}: file is from version ${version}, this program knows ${migrations.length}; install the program that made it${before}`,
   );
 }
 

@@ -420,10 +420,14 @@ test("open() leaves a stranger's file and one from the future as they are", asyn
   const first = await openJournal(t, { folder: other });
   await first.journal.close();
   const db = new Database(join(other, "journal.db"));
+  const version = db.pragma("user_version", { simple: true }) as number;
   db.pragma("user_version = 99");
   db.close();
   const bytes = readFileSync(join(other, "journal.db"));
   await assert.rejects(openJournal(t, { folder: other }), /from version 99, this program knows \d/);
+  const backup = join(other, `journal.db.backup-v${version}`);
+  writeFileSync(backup, "");
+  await assert.rejects(openJournal(t, { folder: other }), new RegExp(`or go back to ${backup}`));
   assert.deepEqual(readFileSync(join(other, "journal.db")), bytes);
 });
 

@@ -5,7 +5,7 @@ import { copyFileSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { freshMachine, type BootedMachine } from "../support/booted-machine.ts";
+import { bootMachine, freshMachine, type BootedMachine } from "../support/booted-machine.ts";
 import { requireProgram } from "../support/mosquitto.ts";
 import { releaseFile, releaseVersion } from "../support/release-files.ts";
 import { tempDirAll } from "../support/temp-dir.ts";
@@ -315,4 +315,15 @@ test("the tarball does the same by its scripts, and takes everything away again"
     "find / -xdev -name '*holdfast*' -not -path '/release*' -not -path '/proc/*'",
   );
   assert.doesNotMatch(left, /\/(usr|etc|var\/lib)\//, left);
+});
+
+test("with a root that cannot be written it starts, and keeps its state where there is a file system for it", async () => {
+  machine.must("dpkg -i /release/new.deb && systemctl enable holdfast");
+  await machine.end();
+  // The root read-only, /var an empty file system of its own.
+  machine = await bootMachine(machine.root, ["--volatile=state"]);
+  await serves();
+  assert.notEqual(machine.sh("touch /usr/written").code, 0);
+  await until("events", () => /system +json +[1-9]/.test(machine.must("holdfast streams")));
+  assert.equal(machine.must("stat -c %U /var/lib/holdfast/journal.db").trim(), "holdfast");
 });

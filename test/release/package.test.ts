@@ -25,7 +25,8 @@ test("each .deb is at most 28 MB, and the sums fit the files", () => {
 
 test("lintian finds no error", () => {
   requireProgram("lintian", "lintian");
-  const files = architectures.map((architecture) => releaseFile("deb", architecture));
+  // One with Node and one without: the third has the same files as the first.
+  const files = [releaseFile("deb", "arm64"), releaseFile("deb", "armhf")];
   const { status, stdout, stderr } = spawnSync(
     "lintian",
     ["--allow-root", "--fail-on", "error", ...files],
@@ -78,7 +79,7 @@ test("the 32-bit package refuses a machine without Node 24, and names the remedy
   const preinst = join(folder, "control/preinst");
   const run = (node: string): ReturnType<typeof spawnSync> =>
     spawnSync("/bin/sh", [preinst, "install"], {
-      env: { PATH: "/nowhere", HOLDFAST_NODE: node },
+      env: { PATH: "/usr/bin:/bin", HOLDFAST_NODE: node },
       encoding: "utf8",
     });
   const without = run("/nowhere/node");

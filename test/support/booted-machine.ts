@@ -46,7 +46,7 @@ export async function bootMachine(
   let leader = 0;
   await until("the container's first process", () => {
     if (nspawn.exitCode !== null) throw new Error(`systemd-nspawn ended\n${console}`);
-    leader = childOf(nspawn.pid ?? 0);
+    leader = systemdOf(nspawn.pid ?? 0);
     return leader !== 0;
   });
   const enter = (flags: readonly string[], command: readonly string[], input?: string): Said => {
@@ -126,9 +126,12 @@ function childrenOf(pid: number): number[] {
     .map(Number);
 }
 
-function childOf(pid: number): number {
+/** 0: not there yet. systemd-nspawn has helpers that come and go before it. */
+function systemdOf(nspawn: number): number {
   try {
-    return childrenOf(pid)[0] ?? 0;
+    const isSystemd = (pid: number): boolean =>
+      readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "systemd";
+    return childrenOf(nspawn).find(isSystemd) ?? 0;
   } catch {
     return 0;
   }
