@@ -74,8 +74,9 @@ async function passNext(): Promise<void> {
             code: "HANDLER_FAILED",
             reason: "r",
             attempts: 1,
-            firstFailedAt: time,
-            lastFailedAt: time,
+            // Not the events' times: a letter older than `maxAge` expires.
+            firstFailedAt: Date.now(),
+            lastFailedAt: Date.now(),
             key: null,
             time,
             headers: {},
