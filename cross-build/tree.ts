@@ -1,5 +1,5 @@
 /** Which file of a release lies where; the same tree is in the .deb and in the tarball. */
-import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import type { Bundle } from "./bundle.ts";
@@ -50,6 +50,11 @@ export async function layOut(
   for (const name of ["example.yaml", "reference.md", "schema.json"])
     place(`device/${name}`, `${share}/${name}`);
   place("device/agent.yaml", "etc/holdfast/agent.yaml", 0o640);
+  for (const name of readdirSync("device/examples"))
+    place(`device/examples/${name}`, `${share}/examples/${name}`);
+  // Node comes as its makers built it, with a zlib of its own.
+  const override = `holdfast: embedded-library zlib [${lib}/bin/node]\n`;
+  if (node !== null) put("usr/share/lintian/overrides/holdfast", override);
 
   put("usr/share/man/man1/holdfast.1.gz", packed(await commandManual(release)));
   put("usr/share/man/man5/holdfast-config.5.gz", packed(configManual(release)));

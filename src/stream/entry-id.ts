@@ -10,9 +10,8 @@ export function compareIds(a: string, b: string): number {
   const [aMs, aN] = parts(a);
   const [bMs, bN] = parts(b);
   // Both are below 2 ** 53 in any stream whose IDs the server gives; the exact way is for the others.
-  if (Number.isSafeInteger(aMs) && Number.isSafeInteger(bMs) && aMs !== bMs) return aMs - bMs;
-  if (aMs === bMs && Number.isSafeInteger(aN) && Number.isSafeInteger(bN)) return aN - bN;
-  return compareExactly(a, b);
+  if (![aMs, bMs, aN, bN].every(Number.isSafeInteger)) return compareExactly(a, b);
+  return aMs === bMs ? aN - bN : aMs - bMs;
 }
 
 /** The ID right before `id`: a group that is set to it reads `id` next. `0-0` has none and is given back. */

@@ -134,7 +134,9 @@ function placeOf(thrown: unknown): string {
     /(file:\/\/[^\s()]+?):(\d+:\d+)/g,
   )) {
     if (file.startsWith(ownFolder)) continue;
-    return ` (at ${decodeURIComponent(file.split("/").at(-1) ?? "")}:${place})`;
+    // A file that was loaded anew goes by a name with a query.
+    const name = file.split("/").at(-1)?.split("?")[0] ?? "";
+    return ` (at ${decodeURIComponent(name)}:${place})`;
   }
   return "";
 }
