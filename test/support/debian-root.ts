@@ -17,19 +17,13 @@ import { requireProgram } from "./mosquitto.ts";
 
 const folder = resolve("dist/cache");
 
-/** As this machine's own packages come from. */
+/** Where this machine's own packages come from. */
 function mirror(): string {
-  const format = "$(REPO_URI)";
-  const list = execFileSync(
-    "apt-get",
-    ["indextargets", "--format", format, "Created-By: Packages"],
-    {
-      encoding: "utf8",
-    },
-  );
-  return (
-    list.split("\n").find((uri) => uri.includes("/debian/")) ?? "http://deb.debian.org/debian/"
-  );
+  const words = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
+  const list = execFileSync("apt-get", words, { encoding: "utf8" });
+  const found = list.split("\n").find((uri) => uri.includes("/debian/"));
+  if (found !== undefined) return found;
+  throw new Error("apt knows no source of Debian's packages: a root cannot be made from it");
 }
 
 /** A whole one of this machine's architecture, with systemd: it can be booted. */
