@@ -1,9 +1,9 @@
 /** A real InfluxDB 1 on a free loopback port, ended by its pid. */
 import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort, requireProgram } from "./mosquitto.ts";
+import { endProcess } from "./end-process.ts";
 import { until } from "./until.ts";
 
 export interface Influx {
@@ -43,9 +43,7 @@ log-enabled = false
     async kill() {
       const running = child;
       child = undefined;
-      if (running === undefined || running.exitCode !== null) return;
-      running.kill("SIGKILL");
-      await once(running, "exit");
+      await endProcess(running, "SIGKILL");
     },
     async start() {
       child = spawn("influxd", ["-config", file], { stdio: "ignore" });

@@ -1,9 +1,9 @@
 /** A real Prometheus that takes remote write, on a free loopback port, ended by its pid. */
 import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort, requireProgram } from "./mosquitto.ts";
+import { endProcess } from "./end-process.ts";
 import { until } from "./until.ts";
 
 export interface PrometheusServer {
@@ -55,9 +55,7 @@ export async function startPrometheus(folder: string, window = "1d"): Promise<Pr
     async kill() {
       const running = child;
       child = undefined;
-      if (running === undefined || running.exitCode !== null) return;
-      running.kill("SIGKILL");
-      await once(running, "exit");
+      await endProcess(running, "SIGKILL");
     },
     async start() {
       child = spawn("prometheus", flags, { stdio: "ignore" });

@@ -1,10 +1,10 @@
 /** A real redis-server (or valkey-server, where there is one), ended by its pid. */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { mkdirSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { freePort, requireProgram } from "./mosquitto.ts";
+import { endProcess } from "./end-process.ts";
 import { until } from "./until.ts";
 
 export interface RedisServer {
@@ -48,9 +48,7 @@ export async function startRedis(
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     const running = child;
     child = undefined;
-    if (running === undefined || running.exitCode !== null || running.signalCode !== null) return;
-    running.kill(signal);
-    await once(running, "exit");
+    await endProcess(running, signal);
   };
   const server: RedisServer = {
     port,

@@ -9,6 +9,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { SqliteStore, Stream, ValkeyBackend } from "../../src/index.ts";
+import { endProcess } from "../support/end-process.ts";
 import { startRedis, type RedisServer } from "../support/redis-server.ts";
 import type { DeviceState, WorkerFault, WorkerPlan } from "../support/worker-child.ts";
 
@@ -70,7 +71,7 @@ export async function workersRun(plan: WorkersPlan): Promise<WorkersReport> {
   const isDone = await dealtWith(server, plan.limitMs ?? 600_000);
   end.abort();
   await killing;
-  await Promise.all(pool.map(({ child }) => stop(child, "SIGTERM")));
+  await Promise.all(pool.map(({ child }) => endProcess(child, "SIGTERM")));
   const states = await readStates(plan, child);
   const seen = await readSeen(server.url);
   const deadLetters = Number(server.cli("XLEN", `${topic}-dlq`));
@@ -152,7 +153,7 @@ async function kill(
       const worker = pool[at];
       // Who is killed before it has joined has done nothing that a kill could spoil.
       if (random() > 0.1) await worker?.joined;
-      if (worker !== undefined) await stop(worker.child, "SIGKILL");
+      if (worker !== undefined) await endProcess(worker.child, "SIGKILL");
       pool[at] = start();
       kills.worker += 1;
     }
@@ -167,12 +168,6 @@ function startWorker(plan: WorkerPlan, folder: string): PoolWorker {
   });
   const said = child.stdout === null ? Promise.resolve() : once(child.stdout, "data");
   return { child, joined: Promise.race([said, once(child, "exit")]) };
-}
-
-async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  child.kill(signal);
-  await once(child, "exit");
 }
 
 async function readStates(plan: WorkersPlan, child: WorkerPlan): Promise<Map<string, DeviceState>> {
