@@ -18,6 +18,7 @@ import { backoffDelayMs } from "../core/backoff.ts";
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { Cursor, CursorMove, Journal, NewDeadLetter, UnitOfWork } from "../journal/journal.ts";
+import { journalRetryMaxMs } from "./trouble.ts";
 import { fromCursor, settled, settledBeyond, toMark, type Position } from "./position.ts";
 
 export type Emit = NonNullable<UnitOfWork["emits"]>[number];
@@ -40,8 +41,7 @@ export interface ProgressParts {
   readonly signal: AbortSignal;
 }
 
-/** A journal that cannot commit is tried again as patiently as a far side that does not answer, ms. */
-const commitBackoff = { baseMs: 1000, maxMs: 60_000 };
+const commitBackoff = { baseMs: 1000, maxMs: journalRetryMaxMs };
 
 export class Progress {
   readonly #parts: ProgressParts;

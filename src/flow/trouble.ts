@@ -1,6 +1,7 @@
 /**
  * What is wrong with a sink, since when, and how long to wait before it is tried again: 1 s to 60 s with jitter,
- * a minute where a person must act, so that it heals without a restart once that person has (invariant 11).
+ * a minute where a person must act, so that it heals without a restart once that person has (invariant 11); 5 s at
+ * the most where it is the journal that cannot be read.
  *
  * Health says it at once; the log says the first failure, then each time that their number doubles, then the end.
  */
@@ -13,6 +14,8 @@ import type { Pause } from "./pause.ts";
 /** A sink that refuses its head event by throwing (not by index) is asked five times before that is believed. */
 const policy: Policy = { attempts: 5, baseMs: 1000, maxMs: 60_000, onFailure: "dead-letter" };
 const personRetryMs = 60_000;
+/** The journal's own disk is near, and nobody else asks it: it is not kept waiting when it heals. */
+export const journalRetryMaxMs = 5_000;
 
 export class Trouble {
   readonly #context: Context;
@@ -79,7 +82,9 @@ export class Trouble {
     this.#failures++;
     this.#sinceMs ??= clock.monotonicMs();
     this.#inSend ||= inSend;
-    const decision = decide(failure, this.#failures, policy, random());
+    const isJournals = failure.code === "JOURNAL_DISK";
+    const its = isJournals ? { ...policy, maxMs: journalRetryMaxMs } : policy;
+    const decision = decide(failure, this.#failures, its, random());
     if (inSend && (decision.act === "dead-letter" || decision.act === "drop"))
       return "give-up-head";
     const isPersons = decision.act === "stop";

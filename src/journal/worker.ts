@@ -270,8 +270,7 @@ async function answerLater(id: number, what: Work): Promise<void> {
       result === null ? { id, error: "The journal was closed meanwhile" } : { id, answer: result };
     port.postMessage(reply);
   } catch (error) {
-    const code = error instanceof HoldfastError ? { code: error.code } : {};
-    port.postMessage({ id, error: messageOf(error), ...code } satisfies Reply);
+    port.postMessage({ id, ...told(error) } satisfies Reply);
   }
 }
 
@@ -307,10 +306,15 @@ function answer(request: Request): void {
       opener.condemnFor(error);
       letGo();
     }
-    const code = error instanceof HoldfastError ? { code: error.code } : {};
-    port.postMessage({ id: request.id, error: messageOf(error), ...code } satisfies Reply);
+    port.postMessage({ id: request.id, ...told(error) } satisfies Reply);
   }
   if (request.kind === "close") port.close();
+}
+
+/** A file that was served and cannot be opened again is the disk's trouble: it passes, where at the start it is final. */
+function told(error: unknown): { readonly error: string; readonly code?: string } {
+  const isFinal = error instanceof HoldfastError && error.code !== "JOURNAL_UNAVAILABLE";
+  return { error: messageOf(error), ...(isFinal && { code: error.code }) };
 }
 
 /** Bodies and refused sections change hands instead of being copied. */

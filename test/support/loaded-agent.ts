@@ -69,7 +69,18 @@ sinks:
     publisher,
     async arrived() {
       assert.equal(await publisher.done, count);
-      await until("all to be archived", () => archived().length >= count, 30_000);
+      await until("all to be archived", () => archived().length >= count, 30_000).catch(
+        async (error: unknown) => {
+          const { components } = await agent.health();
+          const found = new Set(archived());
+          const missing = Array.from({ length: count }, (_, n) => n).filter((n) => !found.has(n));
+          const [first, last] = [missing[0], missing.at(-1)];
+          const said = `${missing.length} are missing, from ${first} to ${last}`;
+          throw new Error(`${said}; ${JSON.stringify(components)}\n${agent.output()}`, {
+            cause: error,
+          });
+        },
+      );
       const found = archived();
       assert.equal(found.length, count);
       assert.ok(
