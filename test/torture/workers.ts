@@ -11,6 +11,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { SqliteStore, Stream, ValkeyBackend } from "../../src/index.ts";
 import { endProcess } from "../support/end-process.ts";
 import { startRedis, type RedisServer } from "../support/redis-server.ts";
+import { until } from "../support/until.ts";
 import type { DeviceState, WorkerFault, WorkerPlan } from "../support/worker-child.ts";
 
 export interface WorkersPlan {
@@ -20,7 +21,7 @@ export interface WorkersPlan {
   readonly events: number;
   readonly seed: number;
   readonly fault?: WorkerFault;
-  /** The most kills of workers; left out: for as long as there is something to do. */
+  /** So many kills of workers, spread over the emitting; left out: as many as fall while there is something to do. */
   readonly kills?: number;
   /** How long it may take after the last event was emitted, ms. */
   readonly limitMs?: number;
@@ -67,7 +68,9 @@ export async function workersRun(plan: WorkersPlan): Promise<WorkersReport> {
   const end = new AbortController();
   const most = plan.kills ?? Infinity;
   const killing = kill({ pool, server, start, random, kills, most }, end.signal);
-  const emitted = await emitAll(server.url, plan.events);
+  // What is fast is not done before it was killed often enough: each part waits for its share of them.
+  const share = (part: number): boolean => kills.worker >= (plan.kills ?? 0) * part;
+  const emitted = await emitAll(server.url, plan.events, share);
   const isDone = await dealtWith(server, plan.limitMs ?? 600_000);
   end.abort();
   await killing;
@@ -95,12 +98,18 @@ export function isKept(report: WorkersReport, isOrdered: boolean): boolean {
   return report.isDone && faults === 0 && (!isOrdered || report.disorder === 0);
 }
 
-async function emitAll(url: string, events: number): Promise<number> {
+async function emitAll(
+  url: string,
+  events: number,
+  mayGoOn: (done: number) => boolean,
+): Promise<number> {
   const backend = new ValkeyBackend({ url });
   await using stream = new Stream<{ device: string; n: number }>({ topic, backend });
-  for (let at = 0; at < events; at += 1_000) {
-    const some = Array.from({ length: Math.min(1_000, events - at) }, (_, i) => eventOf(at + i));
-    await stream.emit(some);
+  const partSize = 500;
+  for (let at = 0; at < events; at += partSize) {
+    await until("kills", () => mayGoOn(at / events));
+    const length = Math.min(partSize, events - at);
+    await stream.emit(Array.from({ length }, (_, index) => eventOf(at + index)));
   }
   return backend.length(topic);
 }
