@@ -35,6 +35,7 @@ export function checkConsistency(value: unknown): Finding[] {
     ...checkLoops(value),
     ...checkOrigins(value),
     ...checkFormats(value),
+    ...checkColumns(value),
     ...checkPlane(value),
     ...checkClasses(value),
     ...checkAddresses(value),
@@ -198,6 +199,17 @@ function checkFormats(value: unknown): Finding[] {
       const allowed = isKey ? "topic, or with format json a path" : "with format json";
       return [{ path: ["streams", name, option], at: "key", found, allowed }];
     });
+  });
+}
+
+/** NDJSON has no columns; they would be passed over without a word. */
+function checkColumns(value: unknown): Finding[] {
+  return entriesOf(value, "sinks").flatMap(([name, sink]): Finding[] => {
+    const [columns, format] = [valueAt(sink, ["columns"]), valueAt(sink, ["format"])];
+    const isFile = valueAt(sink, ["type"]) === "file";
+    if (!isFile || columns === undefined || format === "csv") return [];
+    const found = `found beside format ${shown(format ?? "ndjson")}`;
+    return [{ path: ["sinks", name, "columns"], at: "key", found, allowed: "with format csv" }];
   });
 }
 

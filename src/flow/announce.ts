@@ -16,12 +16,14 @@ interface AnnounceParts {
   readonly sink: Sink;
   readonly journal: Pick<Journal, "read">;
   readonly progress: Progress;
+  /** Whether an event is for this sink. */
+  readonly isOwn: (event: StoredEvent) => boolean;
 }
 
 /** The batch to send; or what came of it where it cannot be sent now: we are stopped, or the cursor has moved. */
 export async function announced(
   batch: Batch,
-  { sink, journal, progress }: AnnounceParts,
+  { sink, journal, progress, isOwn }: AnnounceParts,
 ): Promise<Batch | SendResult> {
   const announcement = sink.announce?.(batch);
   if (announcement === undefined) return batch;
@@ -35,7 +37,8 @@ export async function announced(
     if (progress.hasMoved || progress.durable(stream).mark !== mark) return nothing;
   }
   try {
-    return { ...batch, events: await reaching(upTo, batch, journal) };
+    const events = await reaching(upTo, batch, journal);
+    return { ...batch, events: events.filter(isOwn) };
   } catch (error) {
     if (error instanceof HoldfastError) return { ...nothing, failure: error };
     throw error;

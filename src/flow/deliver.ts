@@ -30,6 +30,7 @@ import type { StoredEvent } from "../core/event.ts";
 import type { Pulse } from "../core/pulse.ts";
 import type { SendResult } from "../sink/sink.ts";
 import { agree } from "./agreement.ts";
+import { isFor } from "./addressee.ts";
 import { announced } from "./announce.ts";
 import { Backlog } from "./backlog.ts";
 import { deadLetterOf } from "./dead-letter.ts";
@@ -270,15 +271,17 @@ class DeliveryLoop implements Delivery {
   async #deliver(batch: Ahead): Promise<SendResult> {
     const { sink, journal, device, formats, context } = this.#parts;
     const { lane, stream, after, to, trimmedTo } = batch;
-    if (batch.events.length === 0) {
-      this.#countTrimmed(stream, after, trimmedTo ?? to);
+    const isOwn = ({ headers }: StoredEvent): boolean => isFor(context.name, headers);
+    const own = batch.events.filter(isOwn);
+    if (own.length === 0) {
+      if (batch.events.length === 0) this.#countTrimmed(stream, after, trimmedTo ?? to);
       await this.#settle(stream, after, to, undefined);
       return { settled: 0, refused: [] };
     }
     const format = formats.get(stream);
-    const given = { device, stream, events: batch.events, after, backfill: lane === "backlog" };
+    const given = { device, stream, events: own, after, backfill: lane === "backlog" };
     const read = { ...given, ...(format !== undefined && { format }) };
-    const sent = await announced(read, { sink, journal, progress: this.#progress });
+    const sent = await announced(read, { sink, journal, progress: this.#progress, isOwn });
     if (!("events" in sent)) return sent;
     const { events } = sent;
     const beganMs = context.clock.monotonicMs();
@@ -293,7 +296,8 @@ class DeliveryLoop implements Delivery {
     this.#pacing.spent(bytes);
     this.#reader.sent(lane, bytes, context.clock.monotonicMs() - beganMs);
     this.#figures.sent(result);
-    if (result.settled > 0) await this.#settleSent({ ...batch, events }, result);
+    const others = batch.events.filter((event) => !isOwn(event));
+    if (result.settled > 0) await this.#settleSent({ ...batch, events }, others, result);
     this.#figures.count("retried", events.length - result.settled);
     const head = events[result.settled];
     const before = events[result.settled - 1]?.seq ?? after;
@@ -301,7 +305,12 @@ class DeliveryLoop implements Delivery {
     return result;
   }
 
-  async #settleSent(batch: Ahead, { settled, refused, mark }: SendResult): Promise<void> {
+  /** `others`: read with the batch, and not for this sink. */
+  async #settleSent(
+    batch: Ahead,
+    others: readonly StoredEvent[],
+    { settled, refused, mark }: SendResult,
+  ): Promise<void> {
     const { context } = this.#parts;
     const { stream, after, trimmedTo } = batch;
     const events = batch.events.slice(0, settled);
@@ -312,8 +321,10 @@ class DeliveryLoop implements Delivery {
       return deadLetterOf("sink", context.name, stream, event.seq, event, error, 1, now, now);
     });
     if (trimmedTo !== null) this.#countTrimmed(stream, after, trimmedTo);
-    const holes = holesIn(events);
-    this.#passedOver.say(stream, events[0]?.seq ?? seq, seq, holes);
+    const from = events[0]?.seq ?? seq;
+    const holes =
+      holesIn(events) - others.filter((each) => each.seq > from && each.seq < seq).length;
+    this.#passedOver.say(stream, from, seq, holes);
     this.#figures.count("trimmed", holes);
     this.#figures.count("delivered", events.length - letters.length);
     this.#figures.count("refused", letters.length);

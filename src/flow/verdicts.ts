@@ -9,6 +9,7 @@ import type { Context } from "../core/context.ts";
 import type { HoldfastError } from "../core/errors.ts";
 import type { NewDeadLetter, RetryRow } from "../journal/journal.ts";
 import type { BatchItem, Gate, Refused } from "../stream/batch-processor.ts";
+import { isFor } from "./addressee.ts";
 import { boundedReason, deadLetterOf } from "./dead-letter.ts";
 import { decide, type Policy } from "./decide.ts";
 import type { RetryRows } from "./retry-rows.ts";
@@ -63,9 +64,8 @@ export class Verdicts implements Gate {
     return "hold";
   }
 
-  /** A dead letter that goes back to one sink alone (redeliver.ts). */
-  #isForAnother({ headers: { replayFor } }: BatchItem["event"]): boolean {
-    return replayFor !== undefined && replayFor !== this.#parts.context.name;
+  #isForAnother({ headers }: BatchItem["event"]): boolean {
+    return !isFor(this.#parts.context.name, headers);
   }
 
   failed({ event, attempt }: BatchItem, error: HoldfastError): "go-on" | "stop" {

@@ -2,6 +2,8 @@
  * Events as POST requests. 2xx confirms a batch; what the server refuses is looked for by halving (bisect.ts), and
  * only the culprits become dead letters. What else an answer means: http-answers.ts.
  *
+ * What drains beside fresher events goes with `Holdfast-Backfill: true`.
+ *
  * At least once. Each request carries an `Idempotency-Key`, DEVICE:EPOCH:STREAM:FROM-TO, so that a server which
  * honours it has each event once. That asks for one thing of us: a request whose answer is not known must be sent
  * again as it was, not with what has come since. So the span of what was begun is kept:
@@ -109,7 +111,7 @@ class HttpSink implements Sink {
   }
 
   async #post(
-    { stream, format }: Batch,
+    { stream, format, backfill }: Batch,
     epoch: string,
     events: readonly StoredEvent[],
     { from, to }: Span,
@@ -119,7 +121,12 @@ class HttpSink implements Sink {
     const key = [this.#device, epoch, stream].map(encodeURIComponent).join(":");
     const sending = {
       url: this.#urlFor(stream),
-      headers: { "content-type": contentType, "idempotency-key": `${key}:${from}-${to}` },
+      // Not in the body: what is sent again under a key is to be the same, whichever lane it goes on then.
+      headers: {
+        "content-type": contentType,
+        "idempotency-key": `${key}:${from}-${to}`,
+        ...(backfill === true && { "holdfast-backfill": "true" }),
+      },
       body: bytes,
       compression: this.#options.compression,
     };

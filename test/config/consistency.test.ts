@@ -62,6 +62,15 @@ test("checkConsistency() finds rules for JSON in a stream that is none", () => {
   ]);
 });
 
+test("checkConsistency() finds columns of a file that has none", () => {
+  const sink = (rest: string): string =>
+    `${least}sinks:\n  a: { type: file, path: /tmp/a, from: [system], columns: { load: load1 }${rest} }\n`;
+  assert.deepEqual(problemsOf(sink("")), [
+    'agent.yaml:3:50 sinks.a.columns: found beside format "ndjson", allowed: with format csv',
+  ]);
+  assert.deepEqual(problemsOf(sink(", format: csv")), []);
+});
+
 test("checkConsistency() asks for the interval of thin, and finds one that nothing uses", () => {
   const told = problemsOf(
     `${least}streams:\n  a:\n    whenFull: thin\n  b:\n    thin: 1m\n  c: { whenFull: reject, thin: 1m }\n  d: { whenFull: thin, thin: 1m }\n`,
