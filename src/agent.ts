@@ -35,11 +35,13 @@ import { createDiskWatch } from "./host/disk.ts";
 import { createHttpServer, type HttpServer } from "./host/http.ts";
 import { parseListen } from "./host/listen.ts";
 import { isAnyUp } from "./host/network.ts";
+import { answers } from "./host/probe.ts";
 import { statusRoutes } from "./host/status.ts";
 import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
 import type { WholeJournal } from "./journal/journal.ts";
+import { farAddressOf } from "./sink/far-address.ts";
 import { paceOf } from "./sink/delivery-options.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
@@ -277,7 +279,7 @@ function rulesOf(config: Config): (stream: string) => StreamRules {
 function startSinks(opened: Opened): void {
   const { config, surroundings, journal, stack, formats, sinks, paused } = opened;
   const { device } = journal.identity();
-  const link = new LinkMonitor();
+  const link = new LinkMonitor({ clock: surroundings.clock, answers });
   for (const [name, options] of Object.entries(config.sinks)) {
     const context = surroundings.context("sink", name);
     const sink = sinkKinds[options.type].create(context, options as never, { device });
@@ -290,6 +292,7 @@ function startSinks(opened: Opened): void {
       device,
       pace: paceOf(options, isAnyUp),
       link,
+      address: farAddressOf(options),
     });
     stack.defer(() => delivery.stop(graceMs));
     paused.add(name, delivery);

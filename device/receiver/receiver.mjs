@@ -56,7 +56,8 @@ const out = openSync(file, "a");
 createServer(async (request, response) => {
   if (request.method === "GET") {
     const told = (of, name) => ({ held: of, repeated: repeated.get(name) ?? 0, missing: missing(name, of) });
-    return response.end(JSON.stringify(Object.fromEntries([...held].map(([name, of]) => [name, told(of, name)])), null, 2));
+    response.end(JSON.stringify(Object.fromEntries([...held].map(([name, of]) => [name, told(of, name)])), null, 2));
+    return;
   }
   let events;
   try {
@@ -64,10 +65,11 @@ createServer(async (request, response) => {
     const body = await text(unpack ? request.pipe(unpack()) : request);
     events = body.split("\n").filter(Boolean).map((line) => [line, JSON.parse(line)]);
   } catch (error) {
-    return response.writeHead(400).end(String(error)); // refused for good: the device makes dead letters of it
+    response.writeHead(400).end(String(error)); // refused for good: the device makes dead letters of it
+    return;
   }
   const fresh = events.filter(([, event]) => take(event)).map(([line]) => `${line}\n`);
   if (fresh.length > 0) appendFileSync(out, `\n${fresh.join("")}`); // the first line end closes what a crash has torn
   fsyncSync(out); // before the answer: then it is ours. A disk that fails ends the program, and nothing is answered
   response.writeHead(204).end();
-}).listen(Number(port), () => console.log(`Listening on ${port}, keeping ${file}`));
+}).listen(Number(port), () => process.stdout.write(`Listening on ${port}, keeping ${file}\n`));

@@ -82,7 +82,8 @@ class DeliveryLoop implements Delivery {
     this.#figures = new SinkFigures(context, this.#backlog, journal, streams);
     this.#pacing = new Pacing(context, pace, this.#stopping.signal);
     this.pulse = this.#pacing.pulse;
-    this.#pause = new Pause(context, parts.link ?? new LinkMonitor(), this.#stopping.signal);
+    const { link = new LinkMonitor(), address = null } = parts;
+    this.#pause = new Pause(context, link, this.#stopping.signal, address);
     this.#passedOver = new PassedOver(
       context,
       (stream) => `Events of stream ${stream} were dropped before ${context.name} had them`,

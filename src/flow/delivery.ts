@@ -3,6 +3,7 @@ import type { Context } from "../core/context.ts";
 import type { PayloadFormat } from "../core/event.ts";
 import type { Pulse } from "../core/pulse.ts";
 import type { Journal, JournalHistory } from "../journal/journal.ts";
+import type { FarAddress } from "../sink/far-address.ts";
 import type { Sink } from "../sink/sink.ts";
 import type { LinkMonitor } from "./link-monitor.ts";
 import type { Pace } from "./pacing.ts";
@@ -25,6 +26,8 @@ export interface DeliveryParts {
   readonly pace?: Pace;
   /** Shared by all sinks; left out: this one knows of no other. */
   readonly link?: LinkMonitor;
+  /** Where the far side listens; left out: not known, or not on a network. */
+  readonly address?: FarAddress | null;
 }
 
 export interface Delivery {

@@ -1,0 +1,30 @@
+/** Where a sink's far side listens, as far as its options say it. */
+export interface FarAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Registered with IANA, or the program's own. */
+const ports: Readonly<Record<string, number>> = {
+  http: 80,
+  https: 443,
+  mqtt: 1883,
+  mqtts: 8883,
+  valkey: 6379,
+  valkeys: 6379,
+  redis: 6379,
+  rediss: 6379,
+};
+
+/** The first one that `url` names; null: none, or none of the network. */
+export function farAddressOf(options: object): FarAddress | null {
+  if (!("url" in options) || typeof options.url !== "string") return null;
+  const [first = ""] = options.url.split(",");
+  // What options may hold in braces is in the path.
+  if (!URL.canParse(first)) return null;
+  const { protocol, hostname, port } = new URL(first);
+  const known = ports[protocol.slice(0, -1)];
+  if (known === undefined || hostname === "") return null;
+  // RFC 3986, 3.2.2: an IPv6 address stands in brackets there.
+  return { host: hostname.replace(/^\[|\]$/g, ""), port: port === "" ? known : Number(port) };
+}
