@@ -9,7 +9,8 @@
  * Agreeing: a far side that says what it holds is compared with the journal (agreement.ts) before anything is sent.
  *
  * It holds two batches: one is being sent, the next is read meanwhile. A batch is of one stream, at most 2,048
- * events or 256 KiB (read-ahead.ts; or one event, if that is larger): what waits lies in the journal, never in memory.
+ * events or 256 KiB (read-ahead.ts; or one event, if that is larger; half as much after each that came to nothing):
+ * what waits lies in the journal, never in memory.
  *
  * Positions of each stream: `read`, up to where each lane was read ahead; `confirmed`, what the sink is done with (a
  * seq, and ranges beyond it where fresh events go first: position.ts); `durable`, the cursor in the journal, which
@@ -295,7 +296,8 @@ class DeliveryLoop implements Delivery {
       });
     const bytes = result.wireBytes ?? events.reduce((sum, { payload }) => sum + payload.length, 0);
     this.#pacing.spent(bytes);
-    this.#reader.sent(lane, bytes, context.clock.monotonicMs() - beganMs);
+    if (result.settled === 0 && result.failure !== undefined) this.#reader.failed();
+    else this.#reader.sent(lane, bytes, context.clock.monotonicMs() - beganMs);
     this.#figures.sent(result);
     const others = batch.events.filter((event) => !isOwn(event));
     if (result.settled > 0) await this.#settleSent({ ...batch, events }, others, result);

@@ -27,7 +27,7 @@ export const batchEventsMax = 2048;
 export const batchBytesMax = 256 * 1024;
 /** A fresh event waits for a batch of the backlog that is under way and for one that is read already, each this long, ms. */
 const backlogBatchMs = 250;
-const backlogBytesMin = 4 * 1024;
+const batchBytesMin = 4 * 1024;
 /** What waited no longer than this, ms, is as good as fresh. */
 const freshMs = 5_000;
 
@@ -74,6 +74,8 @@ export class ReadAhead {
   readonly #splits = new Map<string, number>();
   #positions: ReadonlyMap<string, Position> = new Map();
   #backlogBytes: number;
+  /** Of both lanes: a link may be too slow for a whole batch to be answered in time. */
+  #bytesMax: number;
   /** Since when something waits for company, ms. */
   #waitsSinceMs: number | null = null;
 
@@ -82,6 +84,7 @@ export class ReadAhead {
     this.#share = new LaneShare(parts.backlogShare ?? 0.5);
     this.#orders = { live: new FairOrder(parts.streams), backlog: new FairOrder(parts.streams) };
     this.#backlogBytes = parts.bounds.bytes;
+    this.#bytesMax = parts.bounds.bytes;
   }
 
   /** A connection begins: what waited by now is backlog, where it waited long and lanes are asked for. */
@@ -138,13 +141,19 @@ export class ReadAhead {
     }
   }
 
+  /** A batch came to nothing: the next is half as large, until one gets through. */
+  failed(): void {
+    this.#bytesMax = Math.max(batchBytesMin, this.#bytesMax / 2);
+  }
+
   /** How long a batch took to be sent, and how many bytes it was. */
   sent(lane: Lane, bytes: number, tookMs: number): void {
+    this.#bytesMax = Math.min(this.#parts.bounds.bytes, this.#bytesMax * 2);
     this.#share.sent(lane, bytes);
     if (lane !== "backlog") return;
     const { bounds } = this.#parts;
     if (tookMs > backlogBatchMs) {
-      this.#backlogBytes = Math.max(backlogBytesMin, this.#backlogBytes / 2);
+      this.#backlogBytes = Math.max(batchBytesMin, this.#backlogBytes / 2);
     } else if (tookMs < backlogBatchMs / 2) {
       this.#backlogBytes = Math.min(bounds.bytes, this.#backlogBytes * 2);
     }
@@ -156,7 +165,8 @@ export class ReadAhead {
     { after, to }: { readonly after: number; readonly to: number },
   ): Promise<Ahead> {
     const { journal, backlog, bounds } = this.#parts;
-    const bytes = lane === "backlog" ? Math.ceil(this.#backlogBytes) : bounds.bytes;
+    const most = lane === "backlog" ? this.#backlogBytes : bounds.bytes;
+    const bytes = Math.ceil(Math.min(most, this.#bytesMax));
     const found = await journal.read(stream, after, bounds.events, bytes);
     backlog.grow(stream, found.head);
     const events = found.events.filter(({ seq }) => seq <= to);

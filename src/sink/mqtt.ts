@@ -33,6 +33,7 @@ import {
   topicProblem,
   unsupportedVersions,
 } from "./mqtt-answers.ts";
+import { publishBytes, statusMessage, userPropertiesOf } from "./mqtt-message.ts";
 import { PublishWindow, type Outcome } from "./publish-window.ts";
 import { sinkOptions, type Batch, type Position, type SendResult, type Sink } from "./sink.ts";
 
@@ -58,6 +59,14 @@ export const mqttSinkOptions = group(
     retain: boolean({ doc: "Whether the broker keeps the last event of a topic", default: false }),
     username: optional(text({ doc: "The user name", example: "edge" })),
     password: optional(secret({ doc: "The password", example: { credential: "up-password" } })),
+    statusTopic: optional(
+      text({
+        doc: "A topic where the broker keeps whether this device is there, retained: `online` on connecting, `offline` on leaving and, as the will, when the connection is lost; text with {device}",
+        pattern: templatePattern(["device"], "+#"),
+        allowed: "a topic without + and #, with {device}",
+        example: "status/{device}",
+      }),
+    ),
     clientId: optional(
       text({
         doc: "The client ID; left out: holdfast-DEVICE-NAME-sink",
@@ -114,6 +123,8 @@ class MqttSink implements Sink {
   #wireBytes = 0;
   /** It has answered in MQTT 5 before: a connection that breaks early is no reason to speak 3.1.1. */
   #spokeFive = false;
+  /** The broker does not take our status; mosquitto 2.0.11 hangs up as well, so that it is not asked again. */
+  #isStatusDenied = false;
   #lost: ((error: HoldfastError) => void) | null = null;
 
   constructor(context: Context, options: MqttSinkSettings, device: string) {
@@ -139,6 +150,7 @@ class MqttSink implements Sink {
     this.#broken = null;
     this.#watch(attempt, mqtt);
     this.#checkAbilities(attempt);
+    await this.#tellStatus(attempt, "online");
     if (attempt.options.protocolVersion === 5) this.#spokeFive = true;
   }
 
@@ -181,10 +193,40 @@ class MqttSink implements Sink {
       await closed.promise;
       return;
     }
+    // The window is empty. DISCONNECT goes out when this is acknowledged, or after the farewell.
+    // oxlint-disable-next-line typescript/no-floating-promises -- it never rejects
+    this.#tellStatus(client, "offline");
     const farewell = this.#context.clock.after(farewellMs, () => client.stream.destroy());
     client.end(false, () => closed.resolve());
     await closed.promise;
     farewell.cancel();
+  }
+
+  /**
+   * The birth message and the farewell; where the connection breaks before, the will says the latter. Resolves when
+   * the broker has answered.
+   */
+  #tellStatus(client: MqttClient, status: "online" | "offline"): Promise<void> {
+    const topic = this.#statusTopic();
+    if (topic === undefined || this.#isStatusDenied) return Promise.resolve();
+    const { clock, log, name } = this.#context;
+    const message = statusMessage(this.#device, status, clock.wallMs());
+    const { qos, ackTimeout } = this.#options;
+    const told = Promise.withResolvers<void>();
+    const late = clock.after(ackTimeout, told.resolve);
+    client.once("close", told.resolve);
+    client.publish(topic, message, { qos, retain: true }, (error) => {
+      // Without a reason code it is the connection's end.
+      if (error && typeof codeOf(error) === "number") this.#isStatusDenied = true;
+      if (error && this.#isStatusDenied)
+        log.warn(`Sink ${name} cannot tell its status on ${topic}: ${messageOf(error)}`);
+      told.resolve();
+    });
+    return told.promise.finally(() => late.cancel());
+  }
+
+  #statusTopic(): string | undefined {
+    return this.#options.statusTopic?.replaceAll("{device}", this.#device);
   }
 
   #publish(
@@ -203,14 +245,7 @@ class MqttSink implements Sink {
     const payload = Buffer.from(buffer, byteOffset, byteLength);
     const options: IClientPublishOptions = { qos, retain };
     if (client.options.protocolVersion === 5) {
-      const { epoch, stream } = event;
-      const userProperties = {
-        device: this.#device,
-        epoch,
-        stream,
-        seq: String(event.seq),
-        ...(batch.backfill === true && { backfill: "true" }),
-      };
+      const userProperties = userPropertiesOf(event, this.#device, batch.backfill === true);
       options.properties = { userProperties };
       const most = client.serverProperties?.maximumPacketSize;
       const bytes = publishBytes(topic, userProperties, payload.length);
@@ -303,10 +338,12 @@ class MqttSink implements Sink {
   }
 
   #clientOptions(version: Version): IClientOptions {
-    const { url, username, password, clientId, ackTimeout, tls } = this.#options;
+    const { url, username, password, clientId, ackTimeout, qos, tls } = this.#options;
     const { protocol, hostname, port, username: urlUser, password: urlPassword } = new URL(url);
     const isTls = protocol === "mqtts:";
     const user = username ?? (urlUser === "" ? undefined : decodeURIComponent(urlUser));
+    const statusTopic = this.#statusTopic();
+    const payload = Buffer.from(statusMessage(this.#device, "offline"));
     const word =
       password?.reveal() ?? (urlPassword === "" ? undefined : decodeURIComponent(urlPassword));
     return {
@@ -320,6 +357,9 @@ class MqttSink implements Sink {
       clientId: clientId ?? `holdfast-${this.#device}-${this.#context.name}-sink`,
       ...(user !== undefined && { username: user }),
       ...(word !== undefined && { password: word }),
+      ...(statusTopic !== undefined && {
+        will: { topic: statusTopic, payload, qos, retain: true },
+      }),
       keepalive: keepAliveSeconds,
       connectTimeout: ackTimeout,
       clean: true,
@@ -355,18 +395,4 @@ function codeOf(error: unknown): unknown {
 function reasonOf(error: Error): string {
   const all: readonly unknown[] = error instanceof AggregateError ? error.errors : [error];
   return all.map(messageOf).join(", ");
-}
-
-/** MQTT 5, 3.3: the most that a PUBLISH of this can have. */
-function publishBytes(
-  topic: string,
-  userProperties: Readonly<Record<string, string | readonly string[]>>,
-  payloadBytes: number,
-): number {
-  // 1.5.5: remaining length and property length have at most 4 bytes; 1.5.7: a pair has two lengths of 2 bytes.
-  let bytes = 1 + 4 + 2 + Buffer.byteLength(topic) + 2 + 4 + payloadBytes;
-  for (const [name, value] of Object.entries(userProperties)) {
-    bytes += 1 + 2 + Buffer.byteLength(name) + 2 + Buffer.byteLength(String(value));
-  }
-  return bytes;
 }

@@ -18,7 +18,16 @@ import type { Context } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
 import { digestOf } from "../core/event-digest.ts";
-import { group, integer, oneOf, optional, secret, text, type Infer } from "../core/field.ts";
+import {
+  duration,
+  group,
+  integer,
+  oneOf,
+  optional,
+  secret,
+  text,
+  type Infer,
+} from "../core/field.ts";
 import { compileTemplate, templatePattern, type Template } from "../core/template.ts";
 import { tlsClientOptions } from "../core/tls.ts";
 import { ValkeyConnection, type Argument, type Reply } from "../stream/valkey-connection.ts";
@@ -70,6 +79,12 @@ export const valkeySinkOptions = group(
         min: 1,
       }),
     ),
+    answerTimeout: duration({
+      doc: "The longest to wait for the answer to a batch; its way is counted: 256 KiB take 32 s at 64 kbit/s",
+      default: "1m",
+      min: "1s",
+      max: "1h",
+    }),
     tls: tlsClientOptions,
   },
   { doc: "Streams on a Valkey or Redis server; each event exactly once" },
@@ -107,11 +122,12 @@ class ValkeySink implements Sink {
   }
 
   async open(positions: ReadonlyMap<string, Position>, signal: AbortSignal): Promise<void> {
-    const { url, mode, username, password, tls } = this.#options;
+    const { url, mode, username, password, answerTimeout: answerMs, tls } = this.#options;
     const connection: ValkeyConnection = new ValkeyConnection(
       {
         url,
         mode: mode as "single",
+        answerMs,
         ...(username !== undefined && { username }),
         ...(password !== undefined && { password: password.reveal() }),
         ...(/^(valkeys|rediss):/.test(url) && { tls }),

@@ -137,6 +137,30 @@ test("a sink that is away is tried again with back-off, health says so, and it h
   assert.equal(scene.context.readFigures()["oldestUnsentSeconds"], 0);
 });
 
+test("a batch that comes to nothing is halved down to 4 KiB, and doubled again when one gets through", async (t) => {
+  const scene = new Scene(t);
+  const sizes: number[] = [];
+  let fails = 8;
+  const send = scene.sink.send.bind(scene.sink);
+  scene.sink.send = (batch, signal) => {
+    sizes.push(batch.events.length);
+    if (--fails >= 0) return Promise.resolve({ settled: 0, refused: [], failure: unreachable() });
+    return send(batch, signal);
+  };
+  scene.journal.append("readings", 3_000, { payload: Buffer.alloc(1024, 0x20) });
+  scene.delivery.start();
+  for (let attempt = 0; attempt < 8; attempt++) {
+    await until("a pause", () => scene.clock.waiting === 1);
+    scene.clock.advance(60_000);
+    await scene.settle();
+  }
+  await scene.delivered(3_000);
+  assert.deepEqual(sizes.slice(0, 9), [256, 128, 64, 32, 16, 8, 4, 4, 4]);
+  assert.deepEqual(scene.seqs(), range(1, 3_000));
+  // One is read ahead while the one before it is sent.
+  assert.ok(sizes.slice(9).includes(256), sizes.join());
+});
+
 test("what a person must mend is failing, with the hint, and tried again each minute", async (t) => {
   const scene = new Scene(t);
   scene.sink.openError = new HoldfastError(

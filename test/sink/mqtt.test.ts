@@ -7,6 +7,7 @@ import { Secret } from "../../src/core/secret.ts";
 import { createMqttSink, type MqttSinkSettings } from "../../src/sink/mqtt.ts";
 import type { Sink } from "../../src/sink/sink.ts";
 import { FakeClock } from "../support/fake-clock.ts";
+import { mqttSettings } from "../support/mqtt-settings.ts";
 import { recordingContext } from "../support/recording-context.ts";
 import {
   scriptedBroker,
@@ -27,21 +28,7 @@ interface Connected {
 
 function makeSink(t: TestContext, broker: ScriptedBroker, given: Partial<MqttSinkSettings> = {}) {
   const clock = new FakeClock();
-  const settings: MqttSinkSettings = {
-    from: ["readings"],
-    url: broker.url,
-    topic: "{device}/{stream}",
-    qos: 1,
-    retain: false,
-    username: undefined,
-    password: undefined,
-    clientId: undefined,
-    protocol: "auto",
-    window: 256,
-    ackTimeout: 5000,
-    tls: { ca: undefined, cert: undefined, key: undefined, verify: true },
-    ...given,
-  };
+  const settings = mqttSettings(broker.url, { ackTimeout: 5000, ...given });
   const sink = createMqttSink(recordingContext("bus", clock), settings, { device: "box" });
   t.after(() => sink.close());
   return { sink, clock };
@@ -101,7 +88,9 @@ test("send() publishes the stored bytes under the template's topic, named by use
   const given = { topic: "edge/{device}/{stream}/{header:room}", retain: true };
   const { client, send } = await connected(t, given);
   const payload = Buffer.from([0xff, 0, 1]);
-  const sending = send([storedEvent({ seq: 7, payload, headers: { room: "north" } })]);
+  const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  const headers = { room: "north", traceparent };
+  const sending = send([storedEvent({ seq: 7, payload, headers })]);
   await client.received("publish");
   const [packet] = published(client);
   assert.equal(packet?.topic, "edge/box/readings/north");
@@ -110,10 +99,17 @@ test("send() publishes the stored bytes under the template's topic, named by use
   assert.deepEqual(packet.payload, payload);
   assert.deepEqual(
     { ...(packet.properties?.userProperties as object) },
-    { device: "box", epoch: testEpoch, stream: "readings", seq: "7" },
+    {
+      device: "box",
+      epoch: testEpoch,
+      stream: "readings",
+      seq: "7",
+      time: new Date(storedEvent({ seq: 7 }).time).toISOString(),
+      traceparent,
+    },
   );
   acknowledge(client, 1);
-  assert.deepEqual(await sending, { settled: 1, refused: [], wireBytes: 127 });
+  assert.deepEqual(await sending, { settled: 1, refused: [], wireBytes: 231 });
 });
 
 test("open() asks for a clean session with a stable client ID and reveals the password to the broker alone", async (t) => {

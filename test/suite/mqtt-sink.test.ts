@@ -8,30 +8,18 @@ import { HoldfastError } from "../../src/core/errors.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { createMqttSink, type MqttSinkSettings } from "../../src/sink/mqtt.ts";
 import type { Sink } from "../../src/sink/sink.ts";
+import { startLossyProxy } from "../support/lossy-proxy.ts";
 import { freePort, requireProgram, startMosquitto } from "../support/mosquitto.ts";
+import { mqttSettings } from "../support/mqtt-settings.ts";
 import { recordingContext } from "../support/recording-context.ts";
 import { storedEvents } from "../support/stored-event.ts";
 import { tempDir } from "../support/temp-dir.ts";
+import { until } from "../support/until.ts";
 
 const never = new AbortController().signal;
-const plainTls = { ca: undefined, cert: undefined, key: undefined, verify: true };
 
 function makeSink(t: TestContext, url: string, given: Partial<MqttSinkSettings> = {}): Sink {
-  const settings: MqttSinkSettings = {
-    from: ["readings"],
-    url,
-    topic: "{device}/{stream}",
-    qos: 1,
-    retain: false,
-    username: undefined,
-    password: undefined,
-    clientId: undefined,
-    protocol: "auto",
-    window: 256,
-    ackTimeout: 10_000,
-    tls: plainTls,
-    ...given,
-  };
+  const settings = mqttSettings(url, { ackTimeout: 10_000, ...given });
   const sink = createMqttSink(recordingContext("up"), settings, { device: "box" });
   t.after(() => sink.close());
   return sink;
@@ -72,13 +60,15 @@ test("open() speaks TLS to a broker that it can verify, and to no other", async 
   const broker = await startMosquitto(folder, config, port);
   t.after(() => broker.kill());
   const url = `mqtts://127.0.0.1:${port}`;
-  const trusting = makeSink(t, url, { tls: { ...plainTls, ca: cert } });
+  const trusting = makeSink(t, url, { tls: { ...mqttSettings("").tls, ca: cert } });
   await trusting.open(new Map(), never);
   assert.equal((await send(trusting, 500)).settled, 500);
   await assert.rejects(makeSink(t, url).open(new Map(), never), isDenied);
-  const careless = makeSink(t, url, { tls: { ...plainTls, verify: false } });
+  const careless = makeSink(t, url, { tls: { ...mqttSettings("").tls, verify: false } });
   await careless.open(new Map(), never);
-  const missing = makeSink(t, url, { tls: { ...plainTls, ca: join(folder, "none.pem") } });
+  const missing = makeSink(t, url, {
+    tls: { ...mqttSettings("").tls, ca: join(folder, "none.pem") },
+  });
   await assert.rejects(missing.open(new Map(), never), { code: "SECRET_UNREADABLE" });
 });
 
@@ -119,4 +109,42 @@ test("send() refuses an event that is larger than the broker takes, and the rest
     result.refused.map(({ index }) => index),
     [0],
   );
+});
+
+test("statusTopic keeps whether the device is there: birth, farewell, and the will when it is cut off", async (t) => {
+  const broker = await startMosquitto(tempDir(t));
+  t.after(() => broker.stop());
+  const kept = (): { status?: string; device?: string; at?: string } => {
+    const args = ["-p", `${broker.port}`, "-t", "status/box", "-C", "1", "-W", "5"];
+    return JSON.parse(execFileSync("mosquitto_sub", args, { encoding: "utf8" })) as object;
+  };
+  const lossy = await startLossyProxy(t, broker.port, () => false);
+  const given = { statusTopic: "status/{device}" };
+  const sink = makeSink(t, `mqtt://127.0.0.1:${lossy.port}`, given);
+  await sink.open(new Map(), never);
+  const born = kept();
+  assert.deepEqual([born.status, born.device], ["online", "box"]);
+  assert.ok(Math.abs(Date.parse(born.at ?? "") - Date.now()) < 60_000, born.at);
+  assert.equal((await send(sink, 3)).settled, 3);
+  await sink.close();
+  assert.equal(kept().status, "offline");
+  await sink.open(new Map(), never);
+  assert.equal(kept().status, "online");
+  lossy.cut();
+  await until("the will", () => kept().status === "offline");
+  assert.deepEqual(kept(), { device: "box", status: "offline" });
+});
+
+test("a broker that takes no status from us is not asked again, and takes the events", async (t) => {
+  const folder = tempDir(t);
+  const acl = join(folder, "acl");
+  writeFileSync(acl, "topic write box/#\n", { mode: 0o600 });
+  const broker = await startMosquitto(folder, `acl_file ${acl}`);
+  t.after(() => broker.stop());
+  const sink = makeSink(t, broker.url, { statusTopic: "status/{device}" });
+  await sink.open(new Map(), never);
+  // mosquitto 2.0.11 hangs up.
+  await sink.close();
+  await sink.open(new Map(), never);
+  assert.equal((await send(sink, 3)).settled, 3);
 });

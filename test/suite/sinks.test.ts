@@ -19,6 +19,7 @@ import { createValkeySink } from "../../src/sink/valkey.ts";
 import { range, seqsOf } from "../support/archive-names.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { httpFarSide, linesOf, type Fate } from "../support/http-far-side.ts";
+import { mqttSettings } from "../support/mqtt-settings.ts";
 import { httpSettings, influxSettings, remoteWriteSettings } from "../support/http-settings.ts";
 import { startInflux } from "../support/influx.ts";
 import { ListJournal } from "../support/list-journal.ts";
@@ -162,6 +163,8 @@ async function valkeyServer(t: TestContext): Promise<FarSide> {
   };
 }
 
+const upstream = { from: streams, topic: "up/{device}/{stream}" };
+
 /** mosquitto, and a subscriber that is there again before the sink is. */
 async function mqttBroker(t: TestContext): Promise<FarSide> {
   const broker = await startMosquitto(tempDir(t));
@@ -173,7 +176,9 @@ async function mqttBroker(t: TestContext): Promise<FarSide> {
       const [, device, stream = ""] = topic.split("/");
       const user = properties?.userProperties;
       const seq = Number(user?.["seq"]);
-      assert.deepEqual({ ...user }, { device, stream, epoch: user?.["epoch"], seq: String(seq) });
+      const { epoch, time, ...name } = { ...user };
+      assert.deepEqual(name, { device, stream, seq: String(seq) });
+      assert.match(`${String(epoch)} ${String(time)}`, /^[0-9a-f-]{36} 20\d\d-.*Z$/);
       assert.equal(payload.toString(), `{"n":${seq}}`);
       seen.get(stream)?.push(seq);
     });
@@ -184,7 +189,8 @@ async function mqttBroker(t: TestContext): Promise<FarSide> {
   let subscriber = await connect();
   t.after(() => subscriber.endAsync(true));
   return {
-    create: (context) => createMqttSink(context, mqttSettings(broker.url), { device: "box" }),
+    create: (context) =>
+      createMqttSink(context, mqttSettings(broker.url, upstream), { device: "box" }),
     seqs: (stream) => seen.get(stream) ?? [],
     repeats: true,
     fails: true,
@@ -197,23 +203,6 @@ async function mqttBroker(t: TestContext): Promise<FarSide> {
       subscriber = await connect();
     },
   };
-}
-
-function mqttSettings(url: string) {
-  return {
-    from: streams,
-    url,
-    topic: "up/{device}/{stream}",
-    qos: 1,
-    retain: false,
-    username: undefined,
-    password: undefined,
-    clientId: undefined,
-    protocol: "auto",
-    window: 256,
-    ackTimeout: 30_000,
-    tls: { ca: undefined, cert: undefined, key: undefined, verify: true },
-  } as const;
 }
 
 /**

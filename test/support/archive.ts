@@ -22,11 +22,22 @@ export function readArchive(path: string, stream: string): Envelope[] {
     (name) => !(name.endsWith(".gz") && names.includes(name.slice(0, -3))),
   );
   for (const name of chosen.sort()) {
-    const bytes = readFileSync(join(folder, name));
+    const bytes = readOrNull(join(folder, name));
+    // It was compressed meanwhile, and has another name now.
+    if (bytes === null) return readArchive(path, stream);
     const text = (name.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString("utf8");
     const lines = text.split("\n");
     // The last piece is empty, or a line that is being written at this moment.
     for (const line of lines.slice(0, -1)) found.push(JSON.parse(line) as Envelope);
   }
   return found;
+}
+
+function readOrNull(file: string): Buffer | null {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  }
 }

@@ -50,6 +50,8 @@ export async function childAgent(
     configFolder?: string;
     /** Where its standard output and error go, as a supervisor would have it; `output` reads it. */
     logFile?: string;
+    /** A command that runs it, and becomes it. */
+    within?: readonly string[];
     /** Beside this process's own environment. */
     env?: Readonly<Record<string, string>>;
   } = {},
@@ -72,14 +74,18 @@ export async function childAgent(
     pid: () => child?.pid ?? 0,
     async start() {
       const log = options.logFile === undefined ? "pipe" : openSync(options.logFile, "a");
-      const started = spawn(
+      const program = options.program ?? ["src/main.ts", "run", "--config"];
+      const [command = "", ...args] = [
+        ...(options.within ?? []),
         process.execPath,
-        [...nodeFlags, ...(options.program ?? ["src/main.ts", "run", "--config"]), configFile],
-        {
-          stdio: ["ignore", log, log],
-          env: { ...process.env, ...startEnvironment, ...options.env },
-        },
-      );
+        ...nodeFlags,
+        ...program,
+        configFile,
+      ];
+      const started = spawn(command, args, {
+        stdio: ["ignore", log, log],
+        env: { ...process.env, ...startEnvironment, ...options.env },
+      });
       child = started;
       const keep = (data: Buffer): void => {
         output = (output + data.toString()).slice(-200_000);

@@ -10,6 +10,8 @@ export interface LossyProxy {
   readonly port: number;
   /** How many answers it has lost. */
   lost(): number;
+  /** Cuts who is connected; further ones get through. */
+  cut(): void;
 }
 
 /** `loses` is asked at each answer that comes by. */
@@ -48,5 +50,11 @@ export async function startLossyProxy(
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  return { port: (server.address() as AddressInfo).port, lost: () => lost };
+  return {
+    port: (server.address() as AddressInfo).port,
+    lost: () => lost,
+    cut() {
+      for (const socket of sockets) socket.destroy();
+    },
+  };
 }

@@ -15,6 +15,7 @@ export function valkeySettings(
     stream: "{device}:{stream}",
     encoding: "pspf",
     maxLength: undefined,
+    answerTimeout: 15_000,
     tls: { ca: undefined, cert: undefined, key: undefined, verify: true },
     ...more,
   };

@@ -144,7 +144,7 @@ sinks:
   }
   await publisher.done;
   await until("all to be held", async () => ((await held())?.held[0]?.[1] ?? 0) >= count, 60_000);
-  const { missing, held: ranges = [], ...rest } = (await held()) as Told;
+  const { missing, held: ranges, ...rest } = (await held()) as Told;
   repeated += rest.repeated;
   const last = ranges[0]?.[1] ?? 0;
   assert.deepEqual([ranges, missing], [[[1, last]], []]);

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { backlogRun } from "./backlog.ts";
+import { conditions, networksRun, type ConditionName } from "./networks.ts";
 import { powerCutLives, powerCutRun } from "./power-cut.ts";
 import { processingRun } from "./processing.ts";
 import { isKept, workersRun } from "./workers.ts";
@@ -53,6 +54,7 @@ const runs: Record<string, () => Promise<boolean>> = {
   backlog,
   workers,
   processing,
+  networks,
 };
 const chosen = positionals.length > 0 ? positionals : Object.keys(runs);
 let passed = true;
@@ -121,6 +123,19 @@ async function processing(): Promise<boolean> {
   const report = await processingRun(plan);
   const kept = report.wrong.length === 0 && report.events >= plan.count;
   process.stdout.write(`${JSON.stringify({ run: "processing", seed, kept, ...report })}\n`);
+  if (kept) rmSync(folder, { recursive: true, force: true });
+  else process.stdout.write(`  what is left of it: ${folder}\n`);
+  return kept;
+}
+
+/** The whole agent with a sink of each kind, 45 s of each bad network and 10 minutes of a flapping one. */
+async function networks(): Promise<boolean> {
+  const folder = mkdtempSync(join(tmpdir(), "holdfast-torture-"));
+  const names = Object.keys(conditions) as ConditionName[];
+  const report = await networksRun({ folder, names, isLong: true, rate: 50 });
+  const kept =
+    report.wrong.length === 0 && report.conditions.every(({ untrue: { length } }) => length === 0);
+  process.stdout.write(`${JSON.stringify({ run: "networks", kept, ...report })}\n`);
   if (kept) rmSync(folder, { recursive: true, force: true });
   else process.stdout.write(`  what is left of it: ${folder}\n`);
   return kept;
