@@ -13,7 +13,7 @@ import { metricsClass, samplingMs } from "./config/sampling.ts";
 import { stateFolder } from "./config/built-in.ts";
 import { classOf, groupsOf, listOf, streamsOf } from "./config/streams.ts";
 import { unlessAborted } from "./core/abort.ts";
-import type { HoldfastError } from "./core/errors.ts";
+import { messageOf, type HoldfastError } from "./core/errors.ts";
 import type { PayloadFormat } from "./core/event.ts";
 import type { Pulse } from "./core/pulse.ts";
 import { createDelivery } from "./flow/deliver.ts";
@@ -21,6 +21,7 @@ import type { Delivery } from "./flow/delivery.ts";
 import type { Context } from "./core/context.ts";
 import { metricsStream } from "./core/series.ts";
 import { createIntake } from "./flow/ingest.ts";
+import { tellEpoch } from "./flow/epoch-notice.ts";
 import { LinkMonitor } from "./flow/link-monitor.ts";
 import { PausedGroups } from "./flow/paused-groups.ts";
 import type { StreamRules } from "./flow/admit.ts";
@@ -237,7 +238,8 @@ async function openJournal(
     context: surroundings.context("agent", "disk"),
     folder: dirname(resolve(path)),
   });
-  const journal = createJournal(surroundings.context("agent", "journal"), {
+  const context = surroundings.context("agent", "journal");
+  const journal = createJournal(context, {
     settings: config.journal,
     path,
     device,
@@ -252,6 +254,11 @@ async function openJournal(
   });
   stack.defer(() => journal.close());
   await journal.open(groupsOf(config));
+  // A salvage answers only when it is done: nobody waits for it.
+  // oxlint-disable-next-line typescript/no-floating-promises -- it never rejects
+  tellEpoch({ context, journal }).catch((error: unknown) => {
+    context.log.info(`The new epoch is told at the next start: ${messageOf(error)}`);
+  });
   const fixed = journal.identity().device;
   if (config.device.id !== undefined && fixed !== config.device.id) {
     surroundings.log.warn(
