@@ -49,7 +49,7 @@ import { createMetricsSource } from "./source/metrics.ts";
 import type { Source } from "./source/source.ts";
 import { createPlane } from "./plane/kinds.ts";
 import type { Plane } from "./plane/plane.ts";
-import { compileStream, defaultStreamOptions } from "./stream/schema.ts";
+import { compileStream, defaultStreamOptions } from "./schema/schema.ts";
 
 export interface Agent {
   /** Addresses in use. */

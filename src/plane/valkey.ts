@@ -36,8 +36,8 @@ import {
   ValkeyConnection,
   type Argument,
   type ValkeyOptions,
-} from "../stream/valkey-connection.ts";
-import { decodeStored, encodeProjected } from "../stream/wire-projected.ts";
+} from "../valkey/connection.ts";
+import { decodeStored, encodeProjected } from "../wire/projected.ts";
 import { Pack } from "./pack.ts";
 import type { Plane } from "./plane.ts";
 import { Shelf } from "./shelf.ts";

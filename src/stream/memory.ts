@@ -10,6 +10,7 @@ import { HoldfastError } from "../core/errors.ts";
 import type { GroupProgress } from "../state/state.ts";
 import type * as contract from "./backend.ts";
 import { compareIds } from "./entry-id.ts";
+import type { EncodedFields } from "../wire/wire.ts";
 import { checkMembership } from "./topic-names.ts";
 
 /** 100,000: about 50 MB of small events. */
@@ -69,7 +70,7 @@ export class MemoryBackend implements contract.StreamBackend {
 
   append(
     name: string,
-    entries: readonly contract.EncodedFields[],
+    entries: readonly EncodedFields[],
     options: contract.AppendOptions = {},
   ): Promise<readonly (string | null)[]> {
     const topic = this.#topic(name);
@@ -120,7 +121,7 @@ export class MemoryBackend implements contract.StreamBackend {
     this.#joined += 1;
     const consumer = membership.consumer ?? `memory-${this.#joined}`;
     group.members.add(consumer);
-    const write = (to: string, fields: contract.EncodedFields): void => {
+    const write = (to: string, fields: EncodedFields): void => {
       void this.append(to, [fields]);
     };
     return new MemoryMember({ topic, group, membership, consumer, clock: this.#clock, write });
@@ -147,12 +148,7 @@ export class MemoryBackend implements contract.StreamBackend {
     return Promise.resolve();
   }
 
-  async move(
-    name: string,
-    id: string,
-    to: string,
-    fields: contract.EncodedFields,
-  ): Promise<boolean> {
+  async move(name: string, id: string, to: string, fields: EncodedFields): Promise<boolean> {
     if ((await this.remove(name, [id])) === 0) return false;
     await this.append(to, [fields]);
     return true;
@@ -208,7 +204,7 @@ interface MemberParts {
   readonly membership: contract.Membership;
   readonly consumer: string;
   readonly clock: Clock;
-  readonly write: (topic: string, fields: contract.EncodedFields) => void;
+  readonly write: (topic: string, fields: EncodedFields) => void;
 }
 
 class MemoryMember implements contract.Member {
