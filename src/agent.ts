@@ -41,7 +41,7 @@ import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
 import type { WholeJournal } from "./journal/journal.ts";
-import { farAddressOf } from "./sink/far-address.ts";
+import { farAddressOf } from "./core/far-address.ts";
 import { paceOf } from "./sink/delivery-options.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";

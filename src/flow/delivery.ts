@@ -4,7 +4,7 @@ import type { PayloadFormat } from "../core/event.ts";
 import type { Pulse } from "../core/pulse.ts";
 import type { RewindOrder, RewindReport } from "../core/replay.ts";
 import type { Journal, JournalHistory } from "../journal/journal.ts";
-import type { FarAddress } from "../sink/far-address.ts";
+import type { FarAddress } from "../core/far-address.ts";
 import type { Sink } from "../sink/sink.ts";
 import type { LinkMonitor } from "./link-monitor.ts";
 import type { Pace } from "./pacing.ts";
