@@ -42,7 +42,7 @@ import { openSurroundings, type Surroundings } from "./host/surroundings.ts";
 import { createWearMeter, type WearMeter } from "./host/wear.ts";
 import { createJournal, type JournalSetup } from "./journal/thread.ts";
 import type { WholeJournal } from "./journal/journal.ts";
-import { farAddressOf } from "./sink/far-address.ts";
+import { farAddressOf } from "./core/far-address.ts";
 import { paceOf } from "./sink/delivery-options.ts";
 import { sinkKinds } from "./sink/kinds.ts";
 import { sourceKinds } from "./source/kinds.ts";
@@ -50,7 +50,7 @@ import { createMetricsSource } from "./source/metrics.ts";
 import type { Source } from "./source/source.ts";
 import { createPlane } from "./plane/kinds.ts";
 import type { Plane } from "./plane/plane.ts";
-import { compileStream, defaultStreamOptions } from "./stream/schema.ts";
+import { compileStream, defaultStreamOptions } from "./schema/schema.ts";
 
 export interface Agent {
   /** Addresses in use. */

@@ -24,8 +24,8 @@ import {
   type BatchOutcome,
   type Gate,
   type SilenceOutcome,
-} from "./stream/batch-processor.ts";
-import { compileStream, defaultStreamOptions } from "./stream/schema.ts";
+} from "./processor/batch-processor.ts";
+import { compileStream, defaultStreamOptions } from "./schema/schema.ts";
 
 /** Of one case: past that its processors feed themselves. */
 const eventsMax = 100_000;

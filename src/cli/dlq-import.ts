@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { systemClock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
-import type { ReplayJson } from "../host/admin-dlq.ts";
+import type { RedeliveryReport } from "../core/replay.ts";
 import { adminOptions, connectAdmin } from "./admin-client.ts";
 import { UsageError } from "./arguments.ts";
 import type { Command } from "./command.ts";
@@ -31,11 +31,11 @@ export const dlqImportCommand: Command = {
       throw new UsageError("STREAM and FILE are asked for");
     const admin = await connectAdmin(values);
     const path = `/streams/${encodeURIComponent(stream)}/dlq/import`;
-    const sum = { replayed: 0, refused: [] as ReplayJson["refused"][number][] };
+    const sum = { replayed: 0, refused: [] as RedeliveryReport["refused"][number][] };
     // One line a request: a letter may be larger than what a request may hold of several.
     for await (const line of linesOf(file)) {
       for (let isFull = true; isFull;) {
-        const report = (await admin.post(path, line)) as ReplayJson;
+        const report = (await admin.post(path, line)) as RedeliveryReport;
         sum.replayed += report.replayed;
         sum.refused.push(...report.refused);
         ({ isFull } = report);

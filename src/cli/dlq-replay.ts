@@ -4,7 +4,7 @@
  */
 import { parseArgs } from "node:util";
 import { systemClock } from "../core/clock.ts";
-import type { ReplayJson } from "../host/admin-dlq.ts";
+import type { RedeliveryReport } from "../core/replay.ts";
 import { adminOptions, connectAdmin, type AdminClient } from "./admin-client.ts";
 import { oneName, wholeNumber } from "./arguments.ts";
 import type { Command, Io } from "./command.ts";
@@ -38,7 +38,7 @@ export const dlqReplayCommand: Command = {
 
 export interface ReplayTotal {
   readonly replayed: number;
-  readonly refused: ReplayJson["refused"];
+  readonly refused: RedeliveryReport["refused"];
 }
 
 /** @returns the exit code: 1 when some were refused */
@@ -58,13 +58,13 @@ async function all(admin: AdminClient, stream: string, io: Io): Promise<ReplayTo
   const path = `/streams/${encodeURIComponent(stream)}/dlq`;
   const { total } = (await admin.get(`${path}?limit=1`)) as { total: number };
   return withProgress(io, "dlq-replay", async (show) => {
-    const sum = { replayed: 0, refused: [] as ReplayJson["refused"][number][] };
+    const sum = { replayed: 0, refused: [] as RedeliveryReport["refused"][number][] };
     let after = 0;
     for (let done = 0; done < total;) {
       const limit = Math.min(atOnce, total - done);
       const report = (await admin.post(
         `${path}/replay?after=${after}&limit=${limit}`,
-      )) as ReplayJson;
+      )) as RedeliveryReport;
       sum.replayed += report.replayed;
       sum.refused.push(...report.refused);
       done = sum.replayed + sum.refused.length;
@@ -82,13 +82,13 @@ async function these(
   stream: string,
   ids: readonly number[],
 ): Promise<ReplayTotal> {
-  const sum = { replayed: 0, refused: [] as ReplayJson["refused"][number][] };
+  const sum = { replayed: 0, refused: [] as RedeliveryReport["refused"][number][] };
   let left = ids;
   while (left.length > 0) {
     const some = left.slice(0, idsAtOnce);
     const query = some.map((id) => `id=${id}`).join("&");
     const path = `/streams/${encodeURIComponent(stream)}/dlq/replay?${query}`;
-    const report = (await admin.post(path)) as ReplayJson;
+    const report = (await admin.post(path)) as RedeliveryReport;
     sum.replayed += report.replayed;
     sum.refused.push(...report.refused);
     const last = report.isFull ? (report.last ?? 0) : (some.at(-1) ?? 0);

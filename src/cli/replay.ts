@@ -1,7 +1,7 @@
 /** `holdfast replay`: sets a processor or a sink back in a stream, while the agent runs. */
 import { parseArgs } from "node:util";
 import { systemClock } from "../core/clock.ts";
-import type { RewindJson } from "../host/admin-groups.ts";
+import type { RewindReport } from "../core/replay.ts";
 import { adminOptions, connectAdmin, type AdminClient } from "./admin-client.ts";
 import { UsageError } from "./arguments.ts";
 import type { Command, Io } from "./command.ts";
@@ -42,7 +42,7 @@ export const replayCommand: Command = {
     });
     const admin = await connectAdmin(values);
     const path = `/groups/${encodeURIComponent(group)}/replay?${query.toString()}`;
-    const result = (await admin.post(path)) as RewindJson;
+    const result = (await admin.post(path)) as RewindReport;
     if (values.json) io.out(`${JSON.stringify(result)}\n`);
     else io.out(textOf(group, stream, result, state));
     if (io.isTerminal && !values.json) await watch(admin, io, group, stream, result);
@@ -53,7 +53,7 @@ export const replayCommand: Command = {
 function textOf(
   group: string,
   stream: string,
-  result: RewindJson,
+  result: RewindReport,
   state: string | undefined,
 ): string {
   const { from, cursor, isShortened, removedKeys } = result;
@@ -74,7 +74,7 @@ async function watch(
   io: Io,
   group: string,
   stream: string,
-  { from, cursor }: RewindJson,
+  { from, cursor }: RewindReport,
 ): Promise<void> {
   const clock = systemClock(() => "unsynced");
   await withProgress(io, "replay", async (show) => {

@@ -18,7 +18,7 @@ import { planeOptions } from "../plane/options.ts";
 import { processorOptions } from "../processor/options.ts";
 import { sinkEntryOptions } from "../sink/kinds.ts";
 import { sourceEntryOptions } from "../source/kinds.ts";
-import { streamOptions } from "../stream/schema.ts";
+import { streamOptions } from "../schema/schema.ts";
 
 const deviceOptions = group(
   {

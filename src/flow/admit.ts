@@ -7,7 +7,7 @@
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import { decodePayload, type Headers, type NewEvent, type PayloadFormat } from "../core/event.ts";
 
-/** What a stream asks of its events; stream/schema.ts compiles it from the configuration. */
+/** What a stream asks of its events; schema/schema.ts compiles it from the configuration. */
 export interface StreamRules {
   readonly format: PayloadFormat;
   /** Why `value` may not enter, naming the field; null: it may. */

@@ -29,6 +29,7 @@
 import { HoldfastError } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
 import type { Pulse } from "../core/pulse.ts";
+import type { RewindOrder, RewindReport } from "../core/replay.ts";
 import type { SendResult } from "../sink/sink.ts";
 import { agree } from "./agreement.ts";
 import { isFor } from "./addressee.ts";
@@ -44,7 +45,6 @@ import { Pause } from "./pause.ts";
 import { settledBeyond } from "./position.ts";
 import { Progress } from "./progress.ts";
 import { ReadAhead, type Ahead } from "./read-ahead.ts";
-import type { RewindOrder, RewindResult } from "./rewind.ts";
 import { rewindSink } from "./rewind-sink.ts";
 import { SinkFigures } from "./sink-figures.ts";
 import { Trouble } from "./trouble.ts";
@@ -149,7 +149,7 @@ class DeliveryLoop implements Delivery {
     return this.#parts.streams;
   }
 
-  rewind(order: RewindOrder): Promise<RewindResult> {
+  rewind(order: RewindOrder): Promise<RewindReport> {
     const { journal, sink, context } = this.#parts;
     const flush = (): Promise<void> => this.#progress.flush();
     const reload = (): void => this.#progress.moved();

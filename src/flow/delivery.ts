@@ -2,12 +2,12 @@
 import type { Context } from "../core/context.ts";
 import type { PayloadFormat } from "../core/event.ts";
 import type { Pulse } from "../core/pulse.ts";
+import type { RewindOrder, RewindReport } from "../core/replay.ts";
 import type { Journal, JournalHistory } from "../journal/journal.ts";
-import type { FarAddress } from "../sink/far-address.ts";
+import type { FarAddress } from "../core/far-address.ts";
 import type { Sink } from "../sink/sink.ts";
 import type { LinkMonitor } from "./link-monitor.ts";
 import type { Pace } from "./pacing.ts";
-import type { RewindOrder, RewindResult } from "./rewind.ts";
 
 export interface DeliveryParts {
   /** Of the sink; its name is the group's. */
@@ -49,5 +49,5 @@ export interface Delivery {
   /** The streams that it delivers. */
   readonly from: readonly string[];
   /** Goes back in one of them. @throws HoldfastError REPLAY_REFUSED */
-  rewind(order: RewindOrder): Promise<RewindResult>;
+  rewind(order: RewindOrder): Promise<RewindReport>;
 }

@@ -9,7 +9,7 @@
 import type { Clock } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { PayloadFormat } from "../core/event.ts";
-import type { Derive } from "../stream/batch-processor.ts";
+import type { Derive } from "../processor/batch-processor.ts";
 import { admit, type StreamRules } from "./admit.ts";
 
 export function createDerive(rulesOf: (stream: string) => StreamRules, clock: Clock): Derive {

@@ -10,7 +10,7 @@
  * Bound: one entry for each sink, one probe at a time for each; a connection and nothing else, about 200 bytes.
  */
 import type { Clock, Timer } from "../core/clock.ts";
-import type { FarAddress } from "../sink/far-address.ts";
+import type { FarAddress } from "../core/far-address.ts";
 
 const probeEveryMs = 10_000;
 

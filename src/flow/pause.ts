@@ -1,6 +1,6 @@
 /** How a sink waits before it tries again: until its time has come, it is woken, or all ends. */
 import type { Context } from "../core/context.ts";
-import type { FarAddress } from "../sink/far-address.ts";
+import type { FarAddress } from "../core/far-address.ts";
 import type { LinkMonitor } from "./link-monitor.ts";
 
 export class Pause {

@@ -20,7 +20,7 @@
  * Retry rows are in the journal with their attempts. Only what a handler did to the world outside is repeated.
  *
  * Bounds: a batch (`batch.max` events, about 1 MiB) is run and another is ready (stream-reader.ts); rows
- * (retry-rows.ts); effects (stream/effects.ts). A commit that the disk refuses stops the loop (patience.ts).
+ * (retry-rows.ts); effects (state/effects.ts). A commit that the disk refuses stops the loop (patience.ts).
  */
 import type { Timer } from "../core/clock.ts";
 import type { Context } from "../core/context.ts";
@@ -28,7 +28,7 @@ import { messageOf } from "../core/errors.ts";
 import type { Journal, RetryRow, UnitOfWork, UnitOutcome } from "../journal/journal.ts";
 import type { BatchHandler, Chain, Handler } from "../processor/processor.ts";
 import type { Plane } from "../plane/plane.ts";
-import { BatchProcessor, type BatchItem } from "../stream/batch-processor.ts";
+import { BatchProcessor, type BatchItem } from "../processor/batch-processor.ts";
 import { acknowledge } from "./acknowledge.ts";
 import type { StreamRules } from "./admit.ts";
 import type { Policy } from "./decide.ts";

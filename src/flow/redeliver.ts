@@ -12,7 +12,8 @@
  */
 import { HoldfastError } from "../core/errors.ts";
 import type { Clock } from "../core/clock.ts";
-import type { Headers, NewEvent } from "../core/event.ts";
+import type { NewEvent } from "../core/event.ts";
+import type { Redelivery, RedeliveryReport } from "../core/replay.ts";
 import type { DeadLetter, Journal, RetryRow, UnitOfWork } from "../journal/journal.ts";
 import { admit, type StreamRules } from "./admit.ts";
 import type { Processing } from "./process.ts";
@@ -30,36 +31,6 @@ export interface RedeliveryParts {
     string,
     Pick<Processing, "exclusively"> & { readonly from: readonly string[] }
   >;
-}
-
-/** What is to stand in a letter's place; what is left out stays as it is. */
-export interface Edit {
-  readonly id: number;
-  readonly payload?: Uint8Array;
-  readonly headers?: Headers;
-  readonly key?: string | null;
-  readonly time?: number;
-}
-
-export interface RedeliveryReport {
-  readonly replayed: number;
-  /** Those that stay letters, and why. */
-  readonly refused: readonly {
-    readonly id: number;
-    readonly code: string;
-    readonly reason: string;
-  }[];
-  /** The last that was looked at; null: there was none. */
-  readonly last: number | null;
-  /** A processor has no room for more now: ask again for what comes after `last`. */
-  readonly isFull: boolean;
-}
-
-export interface Redelivery {
-  /** Letters of a stream beyond `after`, at most `limit`. */
-  replay(stream: string, after: number, limit: number): Promise<RedeliveryReport>;
-  /** Those named, with what is to stand in their place; one that is gone is passed over. */
-  replayThese(stream: string, edits: readonly Edit[]): Promise<RedeliveryReport>;
 }
 
 export function createRedelivery(parts: RedeliveryParts): Redelivery {

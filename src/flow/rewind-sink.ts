@@ -6,10 +6,11 @@
  *
  * A crash before the commit leaves everything as it was, after it the replay goes on.
  */
+import type { RewindOrder, RewindReport } from "../core/replay.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { Sink } from "../sink/sink.ts";
 import { fromCursor } from "./position.ts";
-import { placeOf, refused, type RewindOrder, type RewindResult } from "./rewind.ts";
+import { placeOf, refused } from "./rewind.ts";
 
 export interface RewindSinkParts {
   readonly journal: Pick<Journal, "read" | "commit" | "commitSoon" | "cursor" | "status">;
@@ -28,7 +29,7 @@ const triesMax = 5;
 export async function rewindSink(
   parts: RewindSinkParts,
   order: RewindOrder,
-): Promise<RewindResult> {
+): Promise<RewindReport> {
   const { journal, group, sink } = parts;
   const { stream, again } = order;
   if (sink.again !== undefined && !again)

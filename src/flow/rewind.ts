@@ -9,6 +9,7 @@
  * Bound: what the stream keeps; a place before that is moved up to it, and told.
  */
 import { HoldfastError } from "../core/errors.ts";
+import type { RewindOrder, RewindReport } from "../core/replay.ts";
 import type { Journal } from "../journal/journal.ts";
 
 /** Keys of state in one page. */
@@ -21,24 +22,8 @@ export interface RewindParts {
   readonly spaces: readonly string[];
 }
 
-export interface RewindOrder {
-  readonly stream: string;
-  readonly from: { readonly seq: number } | { readonly time: number };
-  /** What becomes of what a processor remembers; null: nobody said. */
-  readonly state: "keep" | "reset" | null;
-  /** Of a sink: to a far side that has it already, under new names. */
-  readonly again: boolean;
-}
-
-export interface RewindResult {
-  readonly from: number;
-  readonly cursor: number;
-  readonly isShortened: boolean;
-  readonly removedKeys: number;
-}
-
 /** @throws HoldfastError REPLAY_REFUSED when that is not behind it, or nobody said what becomes of its state */
-export async function rewind(parts: RewindParts, order: RewindOrder): Promise<RewindResult> {
+export async function rewind(parts: RewindParts, order: RewindOrder): Promise<RewindReport> {
   const { journal, group } = parts;
   const { stream } = order;
   const keys = await keysOf(parts);

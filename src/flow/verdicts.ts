@@ -8,7 +8,7 @@
 import type { Context } from "../core/context.ts";
 import type { HoldfastError } from "../core/errors.ts";
 import type { NewDeadLetter, RetryRow } from "../journal/journal.ts";
-import type { BatchItem, Gate, Refused } from "../stream/batch-processor.ts";
+import type { BatchItem, Gate, Refused } from "../processor/batch-processor.ts";
 import { isFor } from "./addressee.ts";
 import { boundedReason, deadLetterOf } from "./dead-letter.ts";
 import { decide, type Policy } from "./decide.ts";

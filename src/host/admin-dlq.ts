@@ -1,5 +1,5 @@
 /** The admin API's routes over dead letters: shown, sent back to where they failed, edited, removed. */
-import type { Headers } from "../core/event.ts";
+import type { RedeliveryReport } from "../core/replay.ts";
 import { knownStream, wholeNumber } from "./admin-request.ts";
 import type { AdminView } from "./admin-routes.ts";
 import { json, Problem, type Answer } from "./answer.ts";
@@ -14,35 +14,6 @@ const idsMax = 1000;
 const importBytesMax = 2 * 1024 * 1024;
 /** Of one page of an export. */
 const exportPage = 16;
-
-/** What stands in a letter's place; what is left out stays as it is. */
-export interface Edit {
-  readonly id: number;
-  readonly payload?: Uint8Array;
-  readonly headers?: Headers;
-  readonly key?: string | null;
-  readonly time?: number;
-}
-
-/** What came of a replay. */
-export interface ReplayJson {
-  readonly replayed: number;
-  /** Those that stay letters, and why. */
-  readonly refused: readonly {
-    readonly id: number;
-    readonly code: string;
-    readonly reason: string;
-  }[];
-  /** The last that was looked at; null: there was none. */
-  readonly last: number | null;
-  /** A processor has no room for more now: ask again, later, for what comes after `last`. */
-  readonly isFull: boolean;
-}
-
-export interface Redelivery {
-  replay(stream: string, after: number, limit: number): Promise<ReplayJson>;
-  replayThese(stream: string, edits: readonly Edit[]): Promise<ReplayJson>;
-}
 
 const path = "/streams/{stream}/dlq";
 
@@ -173,7 +144,7 @@ function purgeRoute(parts: AdminView): Route {
 function tell(
   log: AdminView["context"]["log"],
   stream: string,
-  { replayed, refused }: ReplayJson,
+  { replayed, refused }: RedeliveryReport,
 ): void {
   log.info(`Dead letters of stream ${stream} were replayed`, { replayed, refused: refused.length });
 }

@@ -2,6 +2,7 @@
 import { HoldfastError } from "../core/errors.ts";
 import { endOf } from "../core/expiring.ts";
 import { readTime } from "../core/event-time.ts";
+import type { RewindOrder, RewindReport } from "../core/replay.ts";
 import { wholeNumber } from "./admin-request.ts";
 import type { AdminView } from "./admin-routes.ts";
 import { json, Problem } from "./answer.ts";
@@ -16,30 +17,9 @@ export interface GroupControl {
   /** Where it keeps what it remembers. */
   readonly spaces: readonly string[];
   /** @throws HoldfastError REPLAY_REFUSED */
-  rewind(order: RewindOrder): Promise<RewindJson>;
+  rewind(order: RewindOrder): Promise<RewindReport>;
   /** Runs `act` while it stands still; it goes on from what the journal says then. */
   exclusively<T>(act: () => Promise<T>): Promise<T>;
-}
-
-export interface RewindOrder {
-  readonly stream: string;
-  /** The first event to be read again: a seq, or the first received at that time, ms. */
-  readonly from: { readonly seq: number } | { readonly time: number };
-  /** What becomes of what it remembers; null: nobody said. */
-  readonly state: "keep" | "reset" | null;
-  /** Of a sink: to a far side that has it already, under new names. */
-  readonly again: boolean;
-}
-
-export interface RewindJson {
-  /** The first that is read again. */
-  readonly from: number;
-  /** Where it stood. */
-  readonly cursor: number;
-  /** It is later than was asked for: what was before it is not kept any more. */
-  readonly isShortened: boolean;
-  /** Keys of state that were removed. */
-  readonly removedKeys: number;
 }
 
 export function processorRoutes(parts: AdminView): Route[] {

@@ -1,8 +1,8 @@
 /** The admin API's routes over the journal: streams and groups. */
 import type { Context } from "../core/context.ts";
 import type { PayloadFormat } from "../core/event.ts";
+import type { Redelivery } from "../core/replay.ts";
 import { keptAfter, type Journal, type JournalUpkeep } from "../journal/journal.ts";
-import type { Redelivery } from "./admin-dlq.ts";
 import type { GroupControl } from "./admin-groups.ts";
 import type { PauseControl } from "./admin-pause.ts";
 import { knownStream, wholeNumber } from "./admin-request.ts";

@@ -1,7 +1,7 @@
 /** How the admin API writes events and dead letters. */
 import { decodePayload, type PayloadFormat, type StoredEvent } from "../core/event.ts";
+import type { LetterEdit } from "../core/replay.ts";
 import type { DeadLetter } from "../journal/journal.ts";
-import type { Edit } from "./admin-dlq.ts";
 
 /** One line of NDJSON for an event, without its line end. */
 export function eventLine(device: string, event: StoredEvent, format: PayloadFormat): string {
@@ -101,7 +101,7 @@ export function deadLetterLine(letter: DeadLetter): string {
 }
 
 /** What a line of an export says now; text: what is wrong with it. */
-export function editOf(line: string): Edit | string {
+export function editOf(line: string): LetterEdit | string {
   let value: unknown;
   try {
     value = JSON.parse(line);

@@ -9,6 +9,9 @@
  * and what it still lacks is cut off the reserve: for all that comes until half of it is gone, and the rest only for
  * units that bring nothing, cursors, trims and drops (`freeing`). What SQLite was given it keeps until there is room.
  *
+ * SQLITE_FULL at `maxBytes` is `quota`, not this. ENOSPC and EDQUOT are this, `disk-full`. EIO in a write or sync is
+ * `disk-failing` (worker.ts); EIO of a read SQLite calls corrupt, and the file is salvaged (page-file.ts).
+ *
  * What a crash leaves: nothing new. A commit that found no room was rolled back; a checkpoint that found none has
  * moved some pages into the file, and the WAL still has all of them.
  */

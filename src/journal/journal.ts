@@ -11,6 +11,22 @@
  * - The main thread never waits for the disk: SQLite lives in a worker thread that alone owns the file.
  *
  * It does not promise to keep events for ever: see `JournalOptions.maxBytes` and `maxAge` (invariant 5).
+ *
+ * What is written and synced, in this order, and what a power cut behind each leaves (test/torture/power-cut.ts tries
+ * them all):
+ * - Folders and `journal.db` made, its header synced: nothing, an empty file, zeros or a header: a journal that was
+ *   never begun. `-wal` made and synced with its folder: the same. Nothing was promised yet.
+ * - The tables made in one transaction, the WAL synced: no tables, or all.
+ * - The journal's folder and all above it synced, before it is "open": from here on its name is certain.
+ * - A turn's frames written to the WAL: torn or missing ones end it by their checksums; the turn did not happen.
+ * - The WAL synced; then the main thread is told, then the source acknowledges: the whole turn.
+ * - A checkpoint (WAL synced, pages written, file synced, WAL begun again): pages torn in the file lie whole in the WAL.
+ * - The start's first commit moved into the file: the file itself says that it is open, so who finds no WAL beside it
+ *   knows that one is lost. Close removes the WAL: if it is still there it holds what the file holds.
+ * - Before a migration `journal.db.backup-vN` is written and synced: the old file, the backup, or both.
+ * - Compaction writes and syncs `journal.db.compact`, closes the old file, syncs the folder: the old file, whole; the
+ *   next start removes the copy. The copy renamed, the folder synced: the old file or the new one, whole, and never the
+ *   old one's log beside the new file.
  */
 import type { HoldfastError } from "../core/errors.ts";
 import type { Headers, NewEvent, StoredEvent } from "../core/event.ts";

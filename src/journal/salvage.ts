@@ -4,6 +4,9 @@
  *   what intake needs (`begin`) ──► tables that grow ──► the chunks' places, from the tree or page by page
  *     ──► chunks, in order ──► `finish`
  *
+ * `begin` takes the few rows that intake needs, found without a schema where every file of ours has them; only where
+ * those rows' own pages are broken is the whole file read through before. Then intake goes on (waiting.ts).
+ *
  * Each step is short, and its transaction is its own: turns come in between. Begun again after a crash it writes the
  * same rows once more over those that are there; that the work is done is one row, written with its last step.
  * Chunks are believed by their checksums alone. Memory: one page, one chunk, and one entry a stream.

@@ -9,8 +9,9 @@
  * Bounds: bytes and events over all streams together (`evict`, below). It holds nothing durable: a crash costs
  * nothing, since groups start from the journal's cursor.
  */
-import { systemClock, type Clock, type Timer } from "../core/clock.ts";
+import { systemClock, type Clock } from "../core/clock.ts";
 import type { StoredEvent } from "../core/event.ts";
+import { Waiters } from "../core/waiters.ts";
 import type { Plane } from "./plane.ts";
 
 export interface MemoryPlaneOptions {
@@ -47,7 +48,7 @@ interface Line {
   first: number;
   readonly groups: Map<string, Group>;
   /** Wake what waits for news; one for each group that reads. */
-  readonly waiters: Set<() => void>;
+  readonly waiters: Waiters;
 }
 
 /** A run of appends to one stream, up to seq `last`: the order in which the oldest leave. */
@@ -82,7 +83,7 @@ export class MemoryPlane implements Plane {
   close(): Promise<void> {
     for (const line of this.#lines.values()) {
       line.groups.clear();
-      wakeAll(line);
+      line.waiters.wakeAll();
     }
     this.#lines.clear();
     this.#arrivals = [];
@@ -128,7 +129,7 @@ export class MemoryPlane implements Plane {
       this.#arrived(line, last);
       this.#release(line);
       this.#evict();
-      wakeAll(line);
+      line.waiters.wakeAll();
     }
     return Promise.resolve();
   }
@@ -137,7 +138,7 @@ export class MemoryPlane implements Plane {
     const line = this.#line(stream);
     line.groups.set(group, { next: after + 1, acknowledged: after });
     this.#release(line);
-    wakeAll(line);
+    line.waiters.wakeAll();
     return Promise.resolve();
   }
 
@@ -149,16 +150,8 @@ export class MemoryPlane implements Plane {
     signal: AbortSignal,
   ): Promise<readonly StoredEvent[] | "behind"> {
     const line = this.#line(stream);
-    const untilMs = this.#clock.monotonicMs() + waitMs;
-    for (;;) {
-      // What an aborted reader would take, nobody would get.
-      if (signal.aborted) return [];
-      const found = take(line, group, maxEvents);
-      if (found === "behind" || found.length > 0) return found;
-      const leftMs = untilMs - this.#clock.monotonicMs();
-      if (leftMs <= 0) return found;
-      await this.#woken(line, leftMs, signal);
-    }
+    const look = (): ReturnType<typeof take> => take(line, group, maxEvents);
+    return (await line.waiters.until(look, this.#clock, waitMs, signal)) ?? [];
   }
 
   acknowledge(stream: string, group: string, seq: number): Promise<void> {
@@ -179,7 +172,7 @@ export class MemoryPlane implements Plane {
         start: 0,
         first: 0,
         groups: new Map(),
-        waiters: new Set(),
+        waiters: new Waiters(),
       };
       this.#lines.set(stream, line);
     }
@@ -237,32 +230,22 @@ export class MemoryPlane implements Plane {
       line.events.fill(undefined as never, line.start - count, line.start);
     }
   }
-
-  #woken(line: Line, waitMs: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      let timer: Timer | undefined;
-      const wake = (): void => {
-        timer?.cancel();
-        signal.removeEventListener("abort", wake);
-        line.waiters.delete(wake);
-        resolve();
-      };
-      line.waiters.add(wake);
-      signal.addEventListener("abort", wake, { once: true });
-      timer = this.#clock.after(waitMs, wake);
-    });
-  }
 }
 
-function take(line: Line, group: string, maxEvents: number): readonly StoredEvent[] | "behind" {
+/** Null: there is nothing new. */
+function take(
+  line: Line,
+  group: string,
+  maxEvents: number,
+): readonly StoredEvent[] | "behind" | null {
   const known = line.groups.get(group);
   if (known === undefined) return "behind";
-  if (line.first === 0) return [];
+  if (line.first === 0) return null;
   if (known.next < line.first) return "behind";
   const from = line.start + (known.next - line.first);
   const found = line.events.slice(from, from + maxEvents);
   known.next += found.length;
-  return found;
+  return found.length > 0 ? found : null;
 }
 
 function held(line: Line): number {
@@ -275,8 +258,4 @@ function weigh(event: StoredEvent): number {
 
 function isHeld({ line, last }: Arrival): boolean {
   return held(line) > 0 && line.first <= last;
-}
-
-function wakeAll(line: Line): void {
-  for (const wake of line.waiters) wake();
 }

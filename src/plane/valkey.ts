@@ -28,16 +28,17 @@
  *
  * A crash at any point costs nothing: an append that was not answered is skipped when it comes again.
  */
-import { systemClock, type Clock, type Timer } from "../core/clock.ts";
+import { systemClock, type Clock } from "../core/clock.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { PayloadFormat, StoredEvent } from "../core/event.ts";
+import { Waiters } from "../core/waiters.ts";
 import {
   isGroupGone,
   ValkeyConnection,
   type Argument,
   type ValkeyOptions,
-} from "../stream/valkey-connection.ts";
-import { decodeStored, encodeProjected } from "../stream/wire-projected.ts";
+} from "../valkey/connection.ts";
+import { decodeStored, encodeProjected } from "../wire/projected.ts";
 import { Pack } from "./pack.ts";
 import type { Plane } from "./plane.ts";
 import { Shelf } from "./shelf.ts";
@@ -87,7 +88,7 @@ interface Line {
   /** The mark says that we project it. */
   isOurs: boolean;
   readonly members: Map<string, Member>;
-  readonly waiters: Set<() => void>;
+  readonly waiters: Waiters;
 }
 
 export class ValkeyPlane implements Plane {
@@ -149,7 +150,7 @@ export class ValkeyPlane implements Plane {
       line.entryBytes = bytes / Math.max(1, Number(await this.#call("XLEN", stream)));
       this.#shelf.put(stream, found, bytes);
     }
-    wakeAll(line);
+    line.waiters.wakeAll();
     return found;
   }
 
@@ -175,7 +176,7 @@ export class ValkeyPlane implements Plane {
     const line = this.#line(stream);
     await this.#withRoom(() => this.#script("attach", stream, [group, after, consumer, device]));
     line.members.set(group, { next: after + 1, acknowledged: after });
-    wakeAll(line);
+    line.waiters.wakeAll();
   }
 
   async read(
@@ -186,17 +187,12 @@ export class ValkeyPlane implements Plane {
     signal: AbortSignal,
   ): Promise<readonly StoredEvent[] | "behind"> {
     const line = this.#line(stream);
-    const untilMs = this.#clock.monotonicMs() + waitMs;
-    for (;;) {
-      // What an aborted reader would take, nobody would get.
-      if (signal.aborted) return [];
+    const look = (): ReturnType<ValkeyPlane["read"]> | "behind" | null => {
       const member = line.members.get(group);
       if (member === undefined) return "behind";
-      if (line.head >= member.next) return this.#take(stream, group, member, maxEvents);
-      const leftMs = untilMs - this.#clock.monotonicMs();
-      if (leftMs <= 0) return [];
-      await this.#woken(line, leftMs, signal);
-    }
+      return line.head >= member.next ? this.#take(stream, group, member, maxEvents) : null;
+    };
+    return (await line.waiters.until(look, this.#clock, waitMs, signal)) ?? [];
   }
 
   async acknowledge(stream: string, group: string, seq: number): Promise<void> {
@@ -231,7 +227,7 @@ export class ValkeyPlane implements Plane {
     for (const [name, upTo] of this.#shelf.over()) {
       await this.#call("XTRIM", name, "MINID", `${idBase + upTo + 1}-0`);
     }
-    wakeAll(line);
+    line.waiters.wakeAll();
     return true;
   }
 
@@ -298,14 +294,14 @@ export class ValkeyPlane implements Plane {
     for (const line of this.#lines.values()) {
       [line.head, line.isOurs] = [0, false];
       line.members.clear();
-      wakeAll(line);
+      line.waiters.wakeAll();
     }
   }
 
   #line(stream: string): Line {
     let line = this.#lines.get(stream);
     if (line === undefined) {
-      line = { head: 0, entryBytes: 0, isOurs: false, members: new Map(), waiters: new Set() };
+      line = { head: 0, entryBytes: 0, isOurs: false, members: new Map(), waiters: new Waiters() };
       this.#lines.set(stream, line);
     }
     return line;
@@ -325,23 +321,4 @@ export class ValkeyPlane implements Plane {
       throw new HoldfastError("STREAM_INVALID", why, { cause: thrown });
     }
   }
-
-  #woken(line: Line, waitMs: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      let timer: Timer | undefined;
-      const wake = (): void => {
-        timer?.cancel();
-        signal.removeEventListener("abort", wake);
-        line.waiters.delete(wake);
-        resolve();
-      };
-      line.waiters.add(wake);
-      signal.addEventListener("abort", wake, { once: true });
-      timer = this.#clock.after(waitMs, wake);
-    });
-  }
-}
-
-function wakeAll(line: Line): void {
-  for (const wake of line.waiters) wake();
 }

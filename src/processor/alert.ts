@@ -8,26 +8,9 @@
  * Time is the events' own, so that a source that goes silent neither fires nor clears; where it goes back, a hold
  * begins anew. State: one row for each key, at most `keys`; an evicted key begins quiet.
  */
-import {
-  checked,
-  duration,
-  group,
-  integer,
-  number,
-  optional,
-  text,
-  type Infer,
-} from "../core/field.ts";
+import { checked, duration, group, number, optional, text, type Infer } from "../core/field.ts";
 import { pathOf } from "../core/path.ts";
-import {
-  byOption,
-  fieldOption,
-  keyReader,
-  numberIn,
-  rowKeyOf,
-  rowsMost,
-  rowsStandard,
-} from "./payload.ts";
+import { byOption, fieldOption, keyReader, numberIn, rowKeyOf, keysOption } from "./payload.ts";
 import type { Event, Step, StepTools } from "./processor.ts";
 
 export const alertOptions = checked(
@@ -46,12 +29,7 @@ export const alertOptions = checked(
       ),
       hold: duration({ doc: "How long the value must stay beyond before it fires", default: "0s" }),
       clearHold: duration({ doc: "How long it must be back before it clears", default: "0s" }),
-      keys: integer({
-        doc: "The most keys that it remembers",
-        default: rowsStandard,
-        min: 1,
-        max: rowsMost,
-      }),
+      keys: keysOption(),
     },
     {
       doc: "Makes an event when a value goes beyond a threshold, and one when it is back: once each",

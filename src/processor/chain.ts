@@ -14,7 +14,7 @@ import type {
 import { StepTable } from "./step-table.ts";
 
 /**
- * A chain gives at most so many events for one: 10,000, the bound of what one event may become (stream/effects.ts).
+ * A chain gives at most so many events for one: 10,000, the bound of what one event may become (state/effects.ts).
  * A step that multiplies behind one that multiplies must not fill the memory first.
  */
 const passedMax = 10_000;

@@ -5,17 +5,9 @@
  * Time is the events' own, in either direction: a clock that jumps back by more than `atLeastEvery` makes an event
  * pass and no more. State: one row for each key, at most `keys`; an evicted key begins anew, so that its next passes.
  */
-import { checked, duration, group, integer, number, optional, type Infer } from "../core/field.ts";
+import { checked, duration, group, number, optional, type Infer } from "../core/field.ts";
 import { pathOf } from "../core/path.ts";
-import {
-  byOption,
-  fieldOption,
-  keyReader,
-  numberIn,
-  rowKeyOf,
-  rowsMost,
-  rowsStandard,
-} from "./payload.ts";
+import { byOption, fieldOption, keyReader, numberIn, rowKeyOf, keysOption } from "./payload.ts";
 import type { Step, StepTools } from "./processor.ts";
 
 export const deadbandOptions = checked(
@@ -28,12 +20,7 @@ export const deadbandOptions = checked(
       atLeastEvery: optional(
         duration({ doc: "An event passes after this long, whatever its value", example: "10m" }),
       ),
-      keys: integer({
-        doc: "The most keys that it remembers",
-        default: rowsStandard,
-        min: 1,
-        max: rowsMost,
-      }),
+      keys: keysOption(),
     },
     {
       doc: "Lets an event pass when its value has moved by more than delta or percent since the last that passed",

@@ -4,8 +4,8 @@
  * Time is the events' own, either way. State: one row for each key that passed within that time, at most `keys`; past
  * that the oldest is evicted, counted, and its repetition would pass.
  */
-import { duration, group, integer, type Infer } from "../core/field.ts";
-import { byOption, keyReader, rowKeyOf, rowsMost, rowsStandard } from "./payload.ts";
+import { duration, group, type Infer } from "../core/field.ts";
+import { byOption, keyReader, rowKeyOf, keysOption } from "./payload.ts";
 import type { Step, StepTools } from "./processor.ts";
 
 /** Rows that have had their time go as others come, so many for each: more than come, so that all go. */
@@ -15,12 +15,7 @@ export const dedupeOptions = group(
   {
     by: byOption(),
     within: duration({ doc: "How long a key is remembered", default: "1h", min: "1ms" }),
-    keys: integer({
-      doc: "The most keys that it remembers",
-      default: rowsStandard,
-      min: 1,
-      max: rowsMost,
-    }),
+    keys: keysOption(),
   },
   {
     doc: "Drops an event when one of its key has passed within a time; one without a key passes",

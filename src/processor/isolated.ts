@@ -7,7 +7,7 @@
  *
  * What `put` or `emit` refuses fails the event when the handler has ended. When the signal is aborted the thread is
  * ended, and with it what the module kept in memory; the next call starts another. Bound: one call at a time, as the
- * batch processor makes them; what a handler may do is bounded where it is done (stream/effects.ts).
+ * batch processor makes them; what a handler may do is bounded where it is done (state/effects.ts).
  */
 import { Worker } from "node:worker_threads";
 import { HoldfastError, messageOf, type ErrorCode, type ErrorKind } from "../core/errors.ts";

@@ -5,7 +5,7 @@
  * Streams are read beside each other, so that "last" is what was read last, not the newest by time: `within` bounds how
  * far the two may be apart. State: one row for each key, at most `keys`, least recently said goes first.
  */
-import { duration, group, integer, oneOf, optional, text, type Infer } from "../core/field.ts";
+import { duration, group, oneOf, optional, text, type Infer } from "../core/field.ts";
 import { pathOf, withValueAt } from "../core/path.ts";
 import {
   byOption,
@@ -14,8 +14,7 @@ import {
   keyReader,
   mapIn,
   rowKeyOf,
-  rowsMost,
-  rowsStandard,
+  keysOption,
 } from "./payload.ts";
 import type { Step, StepTools } from "./processor.ts";
 
@@ -41,12 +40,7 @@ export const joinOptions = group(
       doc: "What becomes of an event for which there is none: pass (as it is), drop or fail",
       default: "pass",
     }),
-    keys: integer({
-      doc: "The most keys that it remembers",
-      default: rowsStandard,
-      min: 1,
-      max: rowsMost,
-    }),
+    keys: keysOption(),
   },
   {
     doc: "Gives an event what another stream said last of its key",

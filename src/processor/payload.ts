@@ -1,6 +1,6 @@
 /** What steps read out of an event, and what they say when it is not there. */
 import { HoldfastError } from "../core/errors.ts";
-import { text, type Field } from "../core/field.ts";
+import { integer, text, type Field } from "../core/field.ts";
 import { isMap, pathOf, valueAt, type PayloadPath } from "../core/path.ts";
 import type { Event } from "./processor.ts";
 
@@ -20,6 +20,16 @@ export function byOption(): Field<string> {
 /** How many rows a step remembers unless it is told otherwise: 10,000 of about 100 bytes are a megabyte. */
 export const rowsStandard = 10_000;
 export const rowsMost = 100_000;
+
+/** The option that bounds what a step remembers. */
+export function keysOption(): Field<number> {
+  return integer({
+    doc: "The most keys that it remembers",
+    default: rowsStandard,
+    min: 1,
+    max: rowsMost,
+  });
+}
 
 /** Tells what an event is grouped by; null: it has nothing of the kind. */
 export function keyReader(by: string): (event: Event) => string | null {

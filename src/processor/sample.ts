@@ -3,19 +3,14 @@
  * key, at most `keys`; an evicted key begins anew.
  */
 import { group, integer, type Infer } from "../core/field.ts";
-import { byOption, keyReader, rowKeyOf, rowsMost, rowsStandard } from "./payload.ts";
+import { byOption, keyReader, rowKeyOf, keysOption } from "./payload.ts";
 import type { Step, StepTools } from "./processor.ts";
 
 export const sampleOptions = group(
   {
     oneOf: integer({ doc: "Of so many events one passes", example: 10, min: 1 }),
     by: byOption(),
-    keys: integer({
-      doc: "The most keys that it remembers",
-      default: rowsStandard,
-      min: 1,
-      max: rowsMost,
-    }),
+    keys: keysOption(),
   },
   { doc: "Lets one of every so many events of a key pass", example: { oneOf: 10 } },
 );

@@ -5,7 +5,7 @@
  * one row for each key, at most `keys`; an evicted key begins anew.
  */
 import { duration, group, integer, type Infer } from "../core/field.ts";
-import { byOption, keyReader, rowKeyOf, rowsMost, rowsStandard } from "./payload.ts";
+import { byOption, keyReader, rowKeyOf, keysOption } from "./payload.ts";
 import type { Step, StepTools } from "./processor.ts";
 
 export const throttleOptions = group(
@@ -13,12 +13,7 @@ export const throttleOptions = group(
     every: duration({ doc: "The span", example: "10s", min: "1ms" }),
     max: integer({ doc: "How many pass in it", default: 1, min: 1 }),
     by: byOption(),
-    keys: integer({
-      doc: "The most keys that it remembers",
-      default: rowsStandard,
-      min: 1,
-      max: rowsMost,
-    }),
+    keys: keysOption(),
   },
   { doc: "Lets at most max events of a key pass in each span of time", example: { every: "10s" } },
 );

@@ -10,6 +10,7 @@
  */
 import { HoldfastError } from "../core/errors.ts";
 import { decodePayload, type PayloadFormat, type StoredEvent } from "../core/event.ts";
+import { valueAt } from "../core/path.ts";
 import { compileTemplate, type Template } from "../core/template.ts";
 
 export interface LineMapping {
@@ -150,16 +151,6 @@ function timeText({ time, seq }: StoredEvent, precision: LineMapping["precision"
   if (precision === "s") return String(Math.floor(time / 1000));
   const ms = BigInt(Math.trunc(time));
   return String(precision === "ms" ? ms : ms * seqDigits + (BigInt(seq) % seqDigits));
-}
-
-function valueAt(value: unknown, path: readonly string[]): unknown {
-  let found = value;
-  for (const name of path) {
-    if (typeof found !== "object" || found === null || !Object.hasOwn(found, name))
-      return undefined;
-    found = (found as Record<string, unknown>)[name];
-  }
-  return found;
 }
 
 function refusal(why: string): HoldfastError {

@@ -10,7 +10,7 @@
 import { isUtf8 } from "node:buffer";
 import { HoldfastError } from "../core/errors.ts";
 import { decodePayload, type PayloadFormat, type StoredEvent } from "../core/event.ts";
-import { encodings } from "../stream/encodings.ts";
+import { encodings } from "../wire/encodings.ts";
 import { entryValuesMax } from "./valkey-script.ts";
 
 export type EncodingName = keyof typeof encodings;

@@ -30,7 +30,7 @@ import {
 } from "../core/field.ts";
 import { compileTemplate, templatePattern, type Template } from "../core/template.ts";
 import { tlsClientOptions } from "../core/tls.ts";
-import { ValkeyConnection, type Argument, type Reply } from "../stream/valkey-connection.ts";
+import { ValkeyConnection, type Argument, type Reply } from "../valkey/connection.ts";
 import {
   sinkOptions,
   type Batch,

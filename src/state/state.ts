@@ -29,7 +29,7 @@ export interface StateWrite {
 
 /**
  * The largest value, bytes: 64 KiB, the promise of HandlerContext.state. With at most 10,000 events in a batch a
- * unit of work stays what one transaction can hold. Kept in stream/batch-processor.ts.
+ * unit of work stays what one transaction can hold. Kept in processor/batch-processor.ts.
  */
 export const stateBytesMax = 64 * 1024;
 

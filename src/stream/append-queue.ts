@@ -12,7 +12,8 @@
 import { backoffDelayMs } from "../core/backoff.ts";
 import type { Clock } from "../core/clock.ts";
 import { HoldfastError } from "../core/errors.ts";
-import type { EncodedFields, StreamBackend } from "./backend.ts";
+import type { EncodedFields } from "../wire/wire.ts";
+import type { StreamBackend } from "./backend.ts";
 
 export const queueMax = 100_000;
 const batchMax = 512;

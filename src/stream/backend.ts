@@ -16,10 +16,7 @@
  * to try again with back-off; anything else ends the subscription.
  */
 import type { ExpiringWrite, GroupProgress, OutboxEvent, StateRead } from "../state/state.ts";
-import type { Fields } from "./wire.ts";
-
-/** An entry's fields on their way out: name, value, name, value … */
-export type EncodedFields = readonly (string | Uint8Array)[];
+import type { EncodedFields, Fields } from "../wire/wire.ts";
 
 export interface Entry {
   /** `ms-n`, as the server gives it; compared as two numbers, never as text. */

@@ -4,9 +4,9 @@
  */
 import type { StreamBackend } from "./backend.ts";
 import { deadLetterTopic } from "./topic-names.ts";
-import { originalFields, readDeadLetter, type DeadLetter } from "./wire-dead-letter.ts";
-import { decodeEntry } from "./encodings.ts";
-import type { IncomingEvent } from "./wire.ts";
+import { originalFields, readDeadLetter, type DeadLetter } from "../wire/dead-letter.ts";
+import { decodeEntry } from "../wire/encodings.ts";
+import type { IncomingEvent } from "../wire/wire.ts";
 
 export interface ListedDeadLetter extends DeadLetter {
   /** Its ID in the stream of dead letters. */

@@ -6,8 +6,8 @@
  */
 import type { Struct } from "superstruct";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import { shown } from "./payload-field.ts";
-import type { IncomingEvent } from "./wire.ts";
+import { excerptOf } from "../core/excerpt.ts";
+import type { IncomingEvent } from "../wire/wire.ts";
 
 // A struct's second parameter says how it was made; it has no bearing on what it accepts.
 // oxlint-disable-next-line typescript/no-explicit-any
@@ -53,7 +53,7 @@ function tryCheck<T>(schema: Schema<T>, value: unknown): { value: T } | { refusa
     const [error, checked] = schema.validate(value, { coerce: true });
     if (error === undefined) return { value: checked };
     const path = error.path.map(String);
-    const found = shown(error.value);
+    const found = excerptOf(error.value);
     const at = path.length > 0 ? `${path.join(".")}: ` : "";
     const expected = error.type === "never" ? "no such field" : error.type;
     return {

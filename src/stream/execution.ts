@@ -18,9 +18,9 @@ import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { OutboxEvent } from "../state/state.ts";
-import { BatchEffects, type EventEffects } from "./effects.ts";
+import { BatchEffects, type EventEffects } from "../state/effects.ts";
 import { traceCreate, traceProcess } from "./tracing.ts";
-import type { OutgoingEvent, TraceHeaders } from "./wire.ts";
+import type { OutgoingEvent, TraceHeaders } from "../wire/wire.ts";
 import type { EmitOptions, Handling, StreamContext, StreamEvent } from "./worker-handler.ts";
 
 /** How often an event that met another's writes runs again beside it before it runs alone. */

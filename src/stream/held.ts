@@ -9,7 +9,7 @@
  * group then stands still for this worker, visibly (`lag`), until some of them have passed.
  */
 import type { RunItem } from "./execution.ts";
-import type { Fields } from "./wire.ts";
+import type { Fields } from "../wire/wire.ts";
 
 /** As in the agent (flow/retry-rows.ts): failing events, not a store of them. */
 export const waitingMax = 1_000;

@@ -10,7 +10,7 @@ import { hostname } from "node:os";
 import type { Clock } from "../core/clock.ts";
 import { HoldfastError } from "../core/errors.ts";
 import { memberKey } from "./valkey-keys.ts";
-import type { ValkeyConnection } from "./valkey-connection.ts";
+import type { ValkeyConnection } from "../valkey/connection.ts";
 
 /** As many members as one host may have in a group: each takes a name and asks for those before it. */
 const namesMax = 256;

@@ -5,11 +5,13 @@
  * Bounds: `entriesMax` entries for each topic; what some group has not read is never dropped for room, appending is
  * refused with STREAM_FULL instead.
  */
-import { systemClock, type Clock, type Timer } from "../core/clock.ts";
+import { systemClock, type Clock } from "../core/clock.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type { GroupProgress } from "../state/state.ts";
+import { Waiters } from "../core/waiters.ts";
 import type * as contract from "./backend.ts";
 import { compareIds } from "./entry-id.ts";
+import type { EncodedFields } from "../wire/wire.ts";
 import { checkMembership } from "./topic-names.ts";
 
 /** 100,000: about 50 MB of small events. */
@@ -39,7 +41,7 @@ interface Topic {
   lastN: number;
   readonly groups: Map<string, Group>;
   readonly producers: Map<string, number>;
-  readonly waiters: Set<() => void>;
+  readonly waiters: Waiters;
 }
 
 export interface MemoryBackendOptions {
@@ -63,13 +65,13 @@ export class MemoryBackend implements contract.StreamBackend {
   }
 
   close(): Promise<void> {
-    for (const topic of this.#topics.values()) wakeAll(topic);
+    for (const topic of this.#topics.values()) topic.waiters.wakeAll();
     return Promise.resolve();
   }
 
   append(
     name: string,
-    entries: readonly contract.EncodedFields[],
+    entries: readonly EncodedFields[],
     options: contract.AppendOptions = {},
   ): Promise<readonly (string | null)[]> {
     const topic = this.#topic(name);
@@ -100,7 +102,7 @@ export class MemoryBackend implements contract.StreamBackend {
         }
       }
     }
-    wakeAll(topic);
+    topic.waiters.wakeAll();
     return Promise.resolve(ids);
   }
 
@@ -120,7 +122,7 @@ export class MemoryBackend implements contract.StreamBackend {
     this.#joined += 1;
     const consumer = membership.consumer ?? `memory-${this.#joined}`;
     group.members.add(consumer);
-    const write = (to: string, fields: contract.EncodedFields): void => {
+    const write = (to: string, fields: EncodedFields): void => {
       void this.append(to, [fields]);
     };
     return new MemoryMember({ topic, group, membership, consumer, clock: this.#clock, write });
@@ -142,17 +144,12 @@ export class MemoryBackend implements contract.StreamBackend {
       const before = topic.entries.findLast(({ id }) => compareIds(id, idOf(from)) < 0);
       group.last = before?.id ?? "0-0";
       group.incarnation = incarnation;
-      wakeAll(topic);
+      topic.waiters.wakeAll();
     }
     return Promise.resolve();
   }
 
-  async move(
-    name: string,
-    id: string,
-    to: string,
-    fields: contract.EncodedFields,
-  ): Promise<boolean> {
+  async move(name: string, id: string, to: string, fields: EncodedFields): Promise<boolean> {
     if ((await this.remove(name, [id])) === 0) return false;
     await this.append(to, [fields]);
     return true;
@@ -179,7 +176,7 @@ export class MemoryBackend implements contract.StreamBackend {
         lastN: 0,
         groups: new Map(),
         producers: new Map(),
-        waiters: new Set(),
+        waiters: new Waiters(),
       };
       this.#topics.set(name, topic);
     }
@@ -208,7 +205,7 @@ interface MemberParts {
   readonly membership: contract.Membership;
   readonly consumer: string;
   readonly clock: Clock;
-  readonly write: (topic: string, fields: contract.EncodedFields) => void;
+  readonly write: (topic: string, fields: EncodedFields) => void;
 }
 
 class MemoryMember implements contract.Member {
@@ -237,14 +234,11 @@ class MemoryMember implements contract.Member {
 
   async read(max: number, waitMs: number, signal: AbortSignal): Promise<contract.Batch> {
     const { topic, clock } = this.#parts;
-    const untilMs = clock.monotonicMs() + waitMs;
-    for (;;) {
-      if (signal.aborted) return this.#handOut([]);
+    const look = (): contract.Batch | null => {
       const found = this.#next(max);
-      const leftMs = untilMs - clock.monotonicMs();
-      if (found.length > 0 || leftMs <= 0) return this.#handOut(found);
-      await woken(topic, clock, leftMs, signal);
-    }
+      return found.length > 0 ? this.#handOut(found) : null;
+    };
+    return (await topic.waiters.until(look, clock, waitMs, signal)) ?? this.#handOut([]);
   }
 
   reclaim(idleMs: number, max: number): Promise<contract.Batch> {
@@ -304,7 +298,7 @@ class MemoryMember implements contract.Member {
 
   leave(): Promise<void> {
     this.#parts.group.members.delete(this.#parts.consumer);
-    wakeAll(this.#parts.topic);
+    this.#parts.topic.waiters.wakeAll();
     return Promise.resolve();
   }
 
@@ -328,7 +322,7 @@ class MemoryMember implements contract.Member {
       group.last = entry.id;
       found.push(pending);
     }
-    if (found.length > 0) wakeAll(topic);
+    if (found.length > 0) topic.waiters.wakeAll();
     return found;
   }
 
@@ -375,23 +369,4 @@ function idOf(from: string): string {
 
 function bytesOf(value: string | Uint8Array): Uint8Array {
   return typeof value === "string" ? Buffer.from(value) : value;
-}
-
-function wakeAll(topic: Topic): void {
-  for (const wake of topic.waiters) wake();
-}
-
-function woken(topic: Topic, clock: Clock, waitMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    let timer: Timer | undefined;
-    const wake = (): void => {
-      timer?.cancel();
-      signal.removeEventListener("abort", wake);
-      topic.waiters.delete(wake);
-      resolve();
-    };
-    topic.waiters.add(wake);
-    signal.addEventListener("abort", wake, { once: true });
-    timer = clock.after(waitMs, wake);
-  });
 }

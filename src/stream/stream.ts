@@ -36,8 +36,8 @@ import {
   type Subscription,
 } from "./subscription.ts";
 import { traceEmit } from "./tracing.ts";
-import { encodings, sizeOf } from "./encodings.ts";
-import type { OutgoingEvent } from "./wire.ts";
+import { encodings, sizeOf } from "../wire/encodings.ts";
+import type { OutgoingEvent } from "../wire/wire.ts";
 import type { BatchHandler, EmitOptions, EventHandler, Handling } from "./worker-handler.ts";
 
 export interface StreamOptions<P> extends SubscribeOptions<P> {

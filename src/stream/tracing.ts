@@ -21,7 +21,7 @@ import {
   type Span,
 } from "@opentelemetry/api";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import type { TraceHeaders } from "./wire.ts";
+import type { TraceHeaders } from "../wire/wire.ts";
 
 const system = { "messaging.system": "holdfast" };
 

@@ -16,7 +16,7 @@
  * A consumer that is no member, such as a worker of PSPF, takes entries past all this: of their keys no order is promised.
  * What it leaves behind is dealt out when it has lain as long as a handler may take.
  */
-import { compactKeyField, compactMark } from "./wire-compact.ts";
+import { compactKeyField, compactMark } from "../wire/compact.ts";
 import { common } from "./valkey-scripts.ts";
 
 /**

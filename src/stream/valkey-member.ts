@@ -16,7 +16,7 @@ import {
   type Argument,
   type Reply,
   type ValkeyConnection,
-} from "./valkey-connection.ts";
+} from "../valkey/connection.ts";
 import { deliveriesOf, infoOf } from "./valkey-replies.ts";
 import { incarnationKey, membersKey, stateKey } from "./valkey-keys.ts";
 import { retryKey } from "./topic-names.ts";

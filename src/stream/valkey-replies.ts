@@ -1,6 +1,6 @@
 /** What the scripts and commands answer, as values. */
 import type { Delivery } from "./backend.ts";
-import type { Reply } from "./valkey-connection.ts";
+import type { Reply } from "../valkey/connection.ts";
 
 /** ID, deliveries, failures, fields for each. */
 export function deliveriesOf(rows: readonly Reply[]): Delivery[] {

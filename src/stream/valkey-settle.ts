@@ -1,6 +1,7 @@
 /** A settlement as the keys and arguments of its script (valkey-scripts.ts, `settle`). */
-import type { EncodedFields, Settlement } from "./backend.ts";
-import type { Argument } from "./valkey-connection.ts";
+import type { EncodedFields } from "../wire/wire.ts";
+import type { Settlement } from "./backend.ts";
+import type { Argument } from "../valkey/connection.ts";
 import { expiriesKey, stateKey } from "./valkey-keys.ts";
 
 interface SettleParts {

@@ -14,13 +14,29 @@
 import { systemClock, type Clock } from "../core/clock.ts";
 import { HoldfastError } from "../core/errors.ts";
 import type * as contract from "./backend.ts";
-import { fieldsMax } from "./encodings.ts";
+import { fieldsMax } from "../wire/encodings.ts";
+import type { EncodedFields } from "../wire/wire.ts";
 import { idBefore } from "./entry-id.ts";
-import { ValkeyConnection, type Argument, type ValkeyOptions } from "./valkey-connection.ts";
+import { ValkeyConnection, type Argument, type ValkeyOptions } from "../valkey/connection.ts";
 import { incarnationKey, membersKey, producerKey } from "./valkey-keys.ts";
-import { valuesMax } from "./valkey-scripts.ts";
+import { deal } from "./valkey-deal.ts";
+import {
+  append,
+  join,
+  move,
+  name,
+  prune,
+  renew,
+  rewind,
+  settle,
+  take,
+  unname,
+  valuesMax,
+} from "./valkey-scripts.ts";
 import { ValkeyMember } from "./valkey-member.ts";
 import { checkMembership, hashTag } from "./topic-names.ts";
+
+const scripts = { append, join, rewind, take, renew, settle, move, deal, prune, name, unname };
 
 /** How long a producer's mark outlives its last append, ms: a day, in which whoever sends again has done so. */
 const markMs = 86_400_000;
@@ -43,7 +59,7 @@ export class ValkeyBackend implements contract.StreamBackend {
   constructor(options: ValkeyBackendOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock(() => "synced");
-    this.#main = new ValkeyConnection(options);
+    this.#main = new ValkeyConnection(options, scripts);
   }
 
   get description(): string {
@@ -64,7 +80,7 @@ export class ValkeyBackend implements contract.StreamBackend {
 
   async append(
     topic: string,
-    entries: readonly contract.EncodedFields[],
+    entries: readonly EncodedFields[],
     options: contract.AppendOptions = {},
   ): Promise<readonly (string | null)[]> {
     if (entries.length === 0) return [];
@@ -89,7 +105,7 @@ export class ValkeyBackend implements contract.StreamBackend {
   async join(membership: contract.Membership): Promise<contract.Member> {
     checkMembership(membership);
     this.#checkTag(membership.topic);
-    const blocking = new ValkeyConnection(this.#options);
+    const blocking = new ValkeyConnection(this.#options, scripts);
     this.#joined += 1;
     const member = new ValkeyMember({
       clock: this.#clock,
@@ -123,12 +139,7 @@ export class ValkeyBackend implements contract.StreamBackend {
     await this.#main.script("rewind", keys, [group, idBefore(from), incarnation]);
   }
 
-  async move(
-    topic: string,
-    id: string,
-    to: string,
-    fields: contract.EncodedFields,
-  ): Promise<boolean> {
+  async move(topic: string, id: string, to: string, fields: EncodedFields): Promise<boolean> {
     if (fields.length <= valuesMax) {
       return (await this.#main.script("move", [topic, to], [id, ...fields])) === 1;
     }

@@ -1,6 +1,6 @@
 /** What a library worker's handler is given and gives back. */
 import type { Log } from "../core/context.ts";
-import type { TraceHeaders } from "./wire.ts";
+import type { TraceHeaders } from "../wire/wire.ts";
 
 /** An event as a worker's handler sees it: the payload has passed the schema. */
 export interface StreamEvent<P = unknown> {

@@ -12,17 +12,18 @@
  * at once, to others when they lay for the handler's time-out). Between commit and settle the store knows them: whoever
  * gets them acknowledges them and runs nothing. Failures are counted at the server.
  *
- * Bounds: held.ts; a batch's effects (effects.ts); one commit at a time.
+ * Bounds: held.ts; a batch's effects (state/effects.ts); one commit at a time.
  */
 import { unlessAborted } from "../core/abort.ts";
 import { backoffDelayMs } from "../core/backoff.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import type { Batch, Delivery, EncodedFields, Member, Settlement } from "./backend.ts";
+import type { Batch, Delivery, Member, Settlement } from "./backend.ts";
 import { scopeOf, type Committer, type UnitEffects } from "./committer.ts";
 import type { Execution, ExecutionOutcome, RunItem } from "./execution.ts";
 import { Held, isSuspect, waitingMax, type HeldEntry } from "./held.ts";
+import type { EncodedFields } from "../wire/wire.ts";
 import type { WorkerFigures } from "./worker-figures.ts";
 
 export interface WorkerParts {
@@ -380,15 +381,13 @@ export class Worker {
     const { clock } = this.#parts;
     const dueMs = this.#held.nextDueMs();
     return new Promise((resolve) => {
-      let timer: Timer | undefined;
+      const delayMs = dueMs === null ? null : Math.max(1, dueMs - clock.monotonicMs());
+      const timer = delayMs === null ? null : clock.after(delayMs, () => this.#wake?.());
       this.#wake = () => {
         this.#wake = undefined;
         timer?.cancel();
         resolve();
       };
-      if (dueMs !== null) {
-        timer = clock.after(Math.max(1, dueMs - clock.monotonicMs()), () => this.#wake?.());
-      }
     });
   }
 }
@@ -396,5 +395,5 @@ export class Worker {
 interface MutableSettlement extends Settlement {
   readonly done: string[];
   readonly failed: { id: string; failures: number }[];
-  readonly moved: { id: string; topic: string; fields: EncodedFields }[];
+  readonly moved: Settlement["moved"][number][];
 }

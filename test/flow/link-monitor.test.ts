@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LinkMonitor } from "../../src/flow/link-monitor.ts";
-import type { FarAddress } from "../../src/sink/far-address.ts";
+import type { FarAddress } from "../../src/core/far-address.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 
 const address: FarAddress = { host: "cloud", port: 1883 };

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createRedelivery, type Redelivery } from "../../src/flow/redeliver.ts";
+import type { Redelivery } from "../../src/core/replay.ts";
+import { createRedelivery } from "../../src/flow/redeliver.ts";
 import type { NewDeadLetter } from "../../src/journal/journal.ts";
 import { append, event, openJournal, texts } from "../support/test-journal.ts";
 import { openRules, ProcessingLine } from "../support/processing-line.ts";

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { HoldfastError } from "../../src/core/errors.ts";
+import type { RewindOrder } from "../../src/core/replay.ts";
 import { createDelivery } from "../../src/flow/deliver.ts";
-import type { RewindOrder } from "../../src/flow/rewind.ts";
 import { rewindSink } from "../../src/flow/rewind-sink.ts";
 import { range } from "../support/archive-names.ts";
 import { FakeClock } from "../support/fake-clock.ts";

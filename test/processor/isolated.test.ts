@@ -4,7 +4,11 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { systemClock } from "../../src/core/clock.ts";
 import { isolateHandler } from "../../src/processor/isolated.ts";
-import { BatchProcessor, type BatchOutcome, type Gate } from "../../src/stream/batch-processor.ts";
+import {
+  BatchProcessor,
+  type BatchOutcome,
+  type Gate,
+} from "../../src/processor/batch-processor.ts";
 import { plainChain } from "../support/plain-chain.ts";
 import { recordingContext } from "../support/recording-context.ts";
 import { storedEvents } from "../support/stored-event.ts";

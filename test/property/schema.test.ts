@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { create, validate } from "superstruct";
-import { compileStream, streamOptions } from "../../src/stream/schema.ts";
+import { compileStream, streamOptions } from "../../src/schema/schema.ts";
 
 const names = fc.constantFrom("a", "b", "toString", "constructor", "0");
 const paths = fc.array(names, { minLength: 1, maxLength: 3 }).map((parts) => parts.join("."));

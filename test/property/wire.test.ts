@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { HoldfastError } from "../../src/core/errors.ts";
-import { decodeEntry, encodings } from "../../src/stream/encodings.ts";
-import type { OutgoingEvent } from "../../src/stream/wire.ts";
+import { decodeEntry, encodings } from "../../src/wire/encodings.ts";
+import type { OutgoingEvent } from "../../src/wire/wire.ts";
 
 const reserved = ["event_id", "event_type", "timestamp", "traceparent", "tracestate"];
 const own = [...reserved, "payload", "partition", "offset"];

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { PayloadFormat } from "../../src/core/event.ts";
 import { entryOf, type EncodingName } from "../../src/sink/valkey-entry.ts";
-import { decodeEntry } from "../../src/stream/encodings.ts";
+import { decodeEntry } from "../../src/wire/encodings.ts";
 import { storedEvent, testEpoch } from "../support/stored-event.ts";
 
 const name = `box/${testEpoch}/readings/7`;

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { systemClock } from "../../src/core/clock.ts";
 import { AppendQueue, queueMax } from "../../src/stream/append-queue.ts";
-import type { EncodedFields, Producer } from "../../src/stream/backend.ts";
+import type { Producer } from "../../src/stream/backend.ts";
+import type { EncodedFields } from "../../src/wire/wire.ts";
 import { MemoryBackend } from "../../src/stream/memory.ts";
 
 /** A backend that answers when it is told to, and keeps no more than what it was asked. */

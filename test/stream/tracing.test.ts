@@ -17,7 +17,7 @@ import {
   type StreamBackend,
   type StreamOptions,
 } from "../../src/index.ts";
-import { decodeEntry } from "../../src/stream/encodings.ts";
+import { decodeEntry } from "../../src/wire/encodings.ts";
 import { startRedis, type RedisServer } from "../support/redis-server.ts";
 import { tempDirAll } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";

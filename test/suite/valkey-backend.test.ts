@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { after, before, test, type TestContext } from "node:test";
 import { Stream, ValkeyBackend } from "../../src/index.ts";
 import type { Member, Membership, Settlement } from "../../src/stream/backend.ts";
-import { ValkeyConnection } from "../../src/stream/valkey-connection.ts";
+import { ValkeyConnection } from "../../src/valkey/connection.ts";
 import { PspfWorker } from "../support/pspf-worker.ts";
 import { startRedis, type RedisServer } from "../support/redis-server.ts";
 import { tempDirAll } from "../support/temp-dir.ts";

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { after, before, test, type TestContext } from "node:test";
 import { Stream, ValkeyBackend } from "../../src/index.ts";
-import type { ValkeyOptions } from "../../src/stream/valkey-connection.ts";
+import type { ValkeyOptions } from "../../src/valkey/connection.ts";
 import { backendKinds, startServers, type BackendServers } from "../support/backend-kinds.ts";
 import { freePort } from "../support/mosquitto.ts";
 import { tempDirAll } from "../support/temp-dir.ts";

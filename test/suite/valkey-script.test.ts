@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import fc from "fast-check";
 import { deliver, epochsMax, rangesMax } from "../../src/sink/valkey-script.ts";
-import { ValkeyConnection, type Reply } from "../../src/stream/valkey-connection.ts";
+import { ValkeyConnection, type Reply } from "../../src/valkey/connection.ts";
 import { range } from "../support/archive-names.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { tempDir } from "../support/temp-dir.ts";

@@ -4,7 +4,7 @@
  * again what failed: that stays pending.
  */
 import { randomBytes } from "node:crypto";
-import { ValkeyConnection, type Reply } from "../../src/stream/valkey-connection.ts";
+import { ValkeyConnection, type Reply } from "../../src/valkey/connection.ts";
 
 export interface PspfWorkerPlan {
   readonly url: string;

@@ -1,8 +1,8 @@
 /** A real admin API on a free loopback port, over a journal that a test fills. */
 import type { TestContext } from "node:test";
 import type { PayloadFormat } from "../../src/core/event.ts";
+import type { RedeliveryReport } from "../../src/core/replay.ts";
 import { Secret } from "../../src/core/secret.ts";
-import type { ReplayJson } from "../../src/host/admin-dlq.ts";
 import { createAdmin } from "../../src/host/admin.ts";
 import type { PauseControl } from "../../src/host/admin-pause.ts";
 import type { SinkControl } from "../../src/host/admin-routes.ts";
@@ -30,7 +30,7 @@ export const noGroups: PauseControl = {
 };
 
 /** A shelf has nothing to send anywhere. */
-const nothing = (): Promise<ReplayJson> =>
+const nothing = (): Promise<RedeliveryReport> =>
   Promise.resolve({ replayed: 0, refused: [], last: null, isFull: false });
 
 export async function servedAdmin(

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { SqliteStore, Stream, type StreamOptions } from "../../src/index.ts";
 import type { StreamBackend } from "../../src/stream/backend.ts";
-import { compact } from "../../src/stream/wire-compact.ts";
+import { compact } from "../../src/wire/compact.ts";
 import { tempDir } from "./temp-dir.ts";
 import { until } from "./until.ts";
 

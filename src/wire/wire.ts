@@ -6,6 +6,9 @@ import { HoldfastError } from "../core/errors.ts";
 /** An entry's fields as they lie in the stream: name, value, name, value … */
 export type Fields = readonly Uint8Array[];
 
+/** An entry's fields on their way out: name, value, name, value … */
+export type EncodedFields = readonly (string | Uint8Array)[];
+
 /** W3C trace context as it travels with an event. */
 export interface TraceHeaders {
   readonly traceparent?: string;

@@ -6,7 +6,7 @@ import {
   defaultStreamOptions,
   streamOptions,
   type CompiledStream,
-} from "../../src/stream/schema.ts";
+} from "../../src/schema/schema.ts";
 
 const compile = (options: object): CompiledStream =>
   compileStream("readings", create(options, streamOptions.struct));

@@ -2,10 +2,10 @@
 import { unlessAborted } from "../core/abort.ts";
 import type { Log } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import type { BatchHandler, Event, Handler, HandlerContext } from "../processor/processor.ts";
+import type { BatchHandler, Event, Handler, HandlerContext } from "./processor.ts";
 import type { Derive, Emit } from "./batch-processor.ts";
 import type { ListedStore } from "../state/state.ts";
-import type { EventEffects } from "./effects.ts";
+import type { EventEffects } from "../state/effects.ts";
 
 export interface HandlerCallParts {
   readonly handler: Handler | BatchHandler;

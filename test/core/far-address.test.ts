@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { farAddressOf } from "../../src/sink/far-address.ts";
+import { farAddressOf } from "../../src/core/far-address.ts";
 
 test("farAddressOf() reads the first address, with the scheme's own port where none is named", () => {
   const told = (url: string) => farAddressOf({ url });

@@ -11,19 +11,7 @@
 import type { Cluster, Redis, RedisOptions } from "iovalkey";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import { readTlsClient, type TlsClientSettings } from "../core/tls.ts";
-import {
-  append,
-  join,
-  move,
-  name,
-  prune,
-  renew,
-  rewind,
-  settle,
-  take,
-  unname,
-} from "./valkey-scripts.ts";
-import { deal } from "./valkey-deal.ts";
+import { parseAddress } from "./address.ts";
 
 export interface ValkeyOptions {
   /**
@@ -41,21 +29,8 @@ export interface ValkeyOptions {
   readonly answerMs?: number;
 }
 
-/** Lua by name. */
+/** Lua by name: what each caller's `script` may run. */
 export type Scripts = Readonly<Record<string, string>>;
-const streamScripts: Scripts = {
-  append,
-  join,
-  rewind,
-  take,
-  renew,
-  settle,
-  move,
-  deal,
-  prune,
-  name,
-  unname,
-};
 export type Argument = string | number | Uint8Array;
 /** What the server answers: bytes, numbers, null, lists of those. */
 export type Reply = Buffer | number | null | readonly Reply[];
@@ -77,7 +52,7 @@ export class ValkeyConnection {
   #identity: Promise<number> | undefined;
   #isDatabaseRefused = false;
 
-  constructor(options: ValkeyOptions, scripts: Scripts = streamScripts) {
+  constructor(options: ValkeyOptions, scripts: Scripts = {}) {
     this.#options = options;
     this.#scripts = scripts;
   }
@@ -206,7 +181,7 @@ export class ValkeyConnection {
 
   #settings(): { nodes: RedisOptions[]; common: RedisOptions } {
     const { url, tls, username, password, answerMs = defaultAnswerMs } = this.#options;
-    const parsed = url.split(",").map((each) => parseUrl(each.trim()));
+    const parsed = url.split(",").map((each) => parseAddress(each.trim()));
     const first = parsed[0];
     const user = username ?? first?.username;
     const secret = password ?? first?.password;
@@ -322,46 +297,4 @@ function asBuffer(value: Argument): string | number | Buffer {
 
 function retryDelayMs(times: number): number {
   return Math.min(reconnectMaxMs, 50 * 2 ** Math.min(times - 1, 10));
-}
-
-interface ParsedUrl {
-  readonly address: RedisOptions;
-  readonly isTls: boolean;
-  readonly username?: string;
-  readonly password?: string;
-  readonly db?: number;
-}
-
-function parseUrl(text: string): ParsedUrl {
-  if (text === "") throw invalidUrl("it is empty");
-  const bare = text.startsWith("/") ? `unix://${text}` : text;
-  let url: URL;
-  try {
-    url = new URL(bare.includes("://") ? bare : `valkey://${bare}`);
-  } catch (cause) {
-    throw invalidUrl("it is no URL", cause);
-  }
-  const kinds = ["valkey:", "valkeys:", "redis:", "rediss:", "unix:"];
-  if (!kinds.includes(url.protocol))
-    throw invalidUrl(`${url.protocol} is none of ${kinds.join(" ")}`);
-  const isUnix = url.protocol === "unix:";
-  const db = isUnix ? url.searchParams.get("db") : url.pathname.slice(1) || null;
-  if (db !== null && !/^\d+$/.test(db)) throw invalidUrl(`database ${db} is no number`);
-  const path = decodeURIComponent(url.pathname);
-  return {
-    address: isUnix
-      ? { path }
-      : {
-          host: url.hostname.replace(/^\[|\]$/g, "") || "localhost",
-          port: Number(url.port || 6379),
-        },
-    isTls: url.protocol === "valkeys:" || url.protocol === "rediss:",
-    ...(url.username !== "" && { username: decodeURIComponent(url.username) }),
-    ...(url.password !== "" && { password: decodeURIComponent(url.password) }),
-    ...(db !== null && { db: Number(db) }),
-  };
-}
-
-function invalidUrl(why: string, cause?: unknown): HoldfastError {
-  return new HoldfastError("STREAM_INVALID", `Cannot use the server's URL: ${why}`, { cause });
 }

@@ -10,8 +10,8 @@ import {
   type BatchItem,
   type BatchProcessorParts,
   type Gate,
-} from "../../src/stream/batch-processor.ts";
-import { emitBytesMax, emitsMax } from "../../src/stream/effects.ts";
+} from "../../src/processor/batch-processor.ts";
+import { emitBytesMax, emitsMax } from "../../src/state/effects.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { plainChain } from "../support/plain-chain.ts";
 import { recordingContext } from "../support/recording-context.ts";

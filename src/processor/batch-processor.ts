@@ -31,10 +31,10 @@ import type {
   Event,
   Handler,
   HandlerContext,
-} from "../processor/processor.ts";
+} from "./processor.ts";
 import type { ListedStore, StateWrite } from "../state/state.ts";
 import { unended, withEnd } from "../core/expiring.ts";
-import { BatchEffects, type EventEffects } from "./effects.ts";
+import { BatchEffects, type EventEffects } from "../state/effects.ts";
 import { emitTo, HandlerCall, translate } from "./handler-call.ts";
 
 export interface BatchProcessorParts {

@@ -1,13 +1,13 @@
 /**
  * The encodings: `pspf` is what Python's PSPF writes and reads, one field for each key of the payload; `compact` keeps
  * the payload as one JSON text. Both are read wherever they stand, and so is what an agent has projected
- * (wire-projected.ts).
+ * (projected.ts).
  */
 import { HoldfastError } from "../core/errors.ts";
 import type { Encoding, Fields, IncomingEvent } from "./wire.ts";
-import { compact, isCompact } from "./wire-compact.ts";
-import { decodeProjected, isProjected } from "./wire-projected.ts";
-import { pspf } from "./wire-pspf.ts";
+import { compact, isCompact } from "./compact.ts";
+import { decodeProjected, isProjected } from "./projected.ts";
+import { pspf } from "./pspf.ts";
 
 /** The largest event, bytes: 1 MiB, as in the agent. */
 export const eventBytesMax = 1024 * 1024;

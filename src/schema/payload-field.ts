@@ -12,6 +12,7 @@ import {
   text,
   type Infer,
 } from "../core/field.ts";
+import { excerptOf } from "../core/excerpt.ts";
 
 const fieldTypes = ["string", "number", "integer", "boolean", "object", "array", "any"] as const;
 const shortTypes = [...fieldTypes, ...fieldTypes.map((name) => `${name}?` as const)] as const;
@@ -126,16 +127,6 @@ function expectedOf({
   ].join(", ");
 }
 
-/** Long enough to recognise a value, short enough for a line. */
-const shownMax = 60;
-
-export function shown(value: unknown): string {
-  if (value === undefined) return "nothing";
-  if (value instanceof Uint8Array) return `${value.length} bytes`;
-  const text = JSON.stringify(value) ?? typeof value;
-  return text.length > shownMax ? `${text.slice(0, shownMax)}…` : text;
-}
-
 function lengthOf(value: unknown): number {
   return typeof value === "string" || Array.isArray(value) ? value.length : 0;
 }
@@ -175,7 +166,7 @@ function boundsProblem({
   }
   if (pattern !== undefined && !isOneOf("string")) return `pattern is for string, not for ${name}`;
   const stranger = rest.enum?.find((value) => !typeTests[name](value));
-  return stranger === undefined ? null : `${shown(stranger)} in enum is no ${name}`;
+  return stranger === undefined ? null : `${excerptOf(stranger)} in enum is no ${name}`;
 }
 
 /** `at: number` and `at.lat: number` cannot both be. */

@@ -3,8 +3,7 @@
  * `_original_stream`, `_original_msg_id`, `_moved_timestamp` in Unix seconds), then what it lacks (`_group`, `_attempts`,
  * `_first_timestamp`, `_stack`).
  */
-import type { EncodedFields } from "./backend.ts";
-import type { Fields } from "./wire.ts";
+import type { EncodedFields, Fields } from "./wire.ts";
 
 export interface NewDeadLetter {
   readonly error: string;

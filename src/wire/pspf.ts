@@ -1,6 +1,6 @@
 /**
  * PSPF's encoding: one field for each key of the payload, so that a Python PSPF worker reads what we emit and we read
- * what it emits. Its rules, as recorded from PSPF itself (test/stream/pspf-wire):
+ * what it emits. Its rules, as recorded from PSPF itself (test/wire/recorded):
  *
  * - Metadata first: `event_id`, `event_type`, `timestamp` (ISO 8601), PSPF's own also `payload`, `partition`, `offset`;
  *   then the payload's keys; last `traceparent` and `tracestate`.

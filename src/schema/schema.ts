@@ -19,12 +19,12 @@ import {
   text,
   type Infer,
 } from "../core/field.ts";
+import { excerptOf } from "../core/excerpt.ts";
 import { pathOf, valueAt } from "../core/path.ts";
 import {
   compileField,
   nestingProblem,
   schemaField,
-  shown,
   typeTests,
   type CompiledField,
 } from "./payload-field.ts";
@@ -132,7 +132,7 @@ export function compileStream(name: string, options: StreamSettings): CompiledSt
       if (timePath === null) return null;
       const found = valueAt(value, timePath);
       if (found === undefined || found === null || readTime(found) !== null) return null;
-      return `${options.time}: found ${shown(found)}, expected a time (s, ms or ISO 8601)`;
+      return `${options.time}: found ${excerptOf(found)}, expected a time (s, ms or ISO 8601)`;
     },
     keyOf(value, headers) {
       if (keyPath === null) return null;
@@ -183,18 +183,18 @@ function structOf(fields: readonly CompiledField[], depth = 0): Struct {
 /** The first field that does not fit. */
 function reasonOf(name: string, fields: readonly CompiledField[], value: unknown): string {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    return `found ${shown(value)}, expected an object with the fields of stream ${name}`;
+    return `found ${excerptOf(value)}, expected an object with the fields of stream ${name}`;
   }
   for (const { path, label, expected, fits } of fields) {
     const found = valueAt(value, path);
-    if (!fits(found)) return `${label}: found ${shown(found)}, expected ${expected}`;
+    if (!fits(found)) return `${label}: found ${excerptOf(found)}, expected ${expected}`;
   }
   // What is left: a part of a path holds something else than an object.
   for (const { path } of fields) {
     for (let length = 1; length < path.length; length += 1) {
       const found = valueAt(value, path.slice(0, length));
       if (found === undefined || found === null || typeTests.object(found)) continue;
-      return `${path.slice(0, length).join(".")}: found ${shown(found)}, expected an object`;
+      return `${path.slice(0, length).join(".")}: found ${excerptOf(found)}, expected an object`;
     }
   }
   return assert.fail(`Stream ${name} refuses a payload for no reason`);

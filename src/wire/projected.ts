@@ -18,7 +18,7 @@
 import { isUtf8 } from "node:buffer";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { ClockQuality, Headers, PayloadFormat, StoredEvent } from "../core/event.ts";
-import { pspf } from "./wire-pspf.ts";
+import { pspf } from "./pspf.ts";
 import { isoTime, textOf, type Fields, type IncomingEvent } from "./wire.ts";
 
 const envelopeField = "_holdfast";

@@ -9,7 +9,7 @@
  * once it is past `batchBytesMax`, so that a unit of work stays what memory and one transaction can hold.
  */
 import { HoldfastError, messageOf } from "../core/errors.ts";
-import { stateBytesMax, stateKeyMax } from "../state/state.ts";
+import { stateBytesMax, stateKeyMax } from "./state.ts";
 
 /** The most events that one event may become: a handler that goes past this loops. */
 export const emitsMax = 10_000;

@@ -1,15 +1,15 @@
-/** PSPF's own entries, recorded byte for byte (pspf-wire/), both ways. */
+/** PSPF's own entries, recorded byte for byte (recorded/), both ways. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { number, object, string } from "superstruct";
 import type { HoldfastError } from "../../src/core/errors.ts";
 import { checkEvent } from "../../src/stream/event-schema.ts";
-import { originalFields, readDeadLetter } from "../../src/stream/wire-dead-letter.ts";
-import { deadLetterFields } from "../../src/stream/wire-dead-letter.ts";
-import { pspf } from "../../src/stream/wire-pspf.ts";
-import { decodeEntry } from "../../src/stream/encodings.ts";
-import type { Fields } from "../../src/stream/wire.ts";
+import { originalFields, readDeadLetter } from "../../src/wire/dead-letter.ts";
+import { deadLetterFields } from "../../src/wire/dead-letter.ts";
+import { pspf } from "../../src/wire/pspf.ts";
+import { decodeEntry } from "../../src/wire/encodings.ts";
+import type { Fields } from "../../src/wire/wire.ts";
 
 interface Recorded {
   readonly case: string;
@@ -20,7 +20,7 @@ interface Recorded {
   readonly pspfReadsBack: readonly Record<string, unknown>[];
 }
 const read = (name: string): unknown =>
-  JSON.parse(readFileSync(new URL(`pspf-wire/${name}.json`, import.meta.url), "utf8")) as unknown;
+  JSON.parse(readFileSync(new URL(`recorded/${name}.json`, import.meta.url), "utf8")) as unknown;
 const entries = read("entries") as Recorded[];
 const decoding = read("decoding") as { fieldText: string; pspfDecodes: unknown }[];
 const deadLetter = read("dead-letter") as {

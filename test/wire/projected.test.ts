@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { HoldfastError } from "../../src/core/errors.ts";
-import { decodeEntry } from "../../src/stream/encodings.ts";
-import { decodeStored, encodeProjected, isProjected } from "../../src/stream/wire-projected.ts";
-import { pspf } from "../../src/stream/wire-pspf.ts";
+import { decodeEntry } from "../../src/wire/encodings.ts";
+import { decodeStored, encodeProjected, isProjected } from "../../src/wire/projected.ts";
+import { pspf } from "../../src/wire/pspf.ts";
 import { storedEvent } from "../support/stored-event.ts";
 
 const bytesOf = (fields: readonly (string | Uint8Array)[]): Buffer[] =>
