@@ -19,7 +19,14 @@ import { noHeaders, type Headers } from "../core/event.ts";
 import { parseAggregate, type Aggregate } from "./aggregate.ts";
 import { failed, keyReader, rowKeyOf } from "./payload.ts";
 import type { Event, Step, StepTools, Table } from "./processor.ts";
-import { afterEvent, afterSilence, isSpeaking, noWatermark, type Watermark } from "./watermark.ts";
+import {
+  afterEvent,
+  afterSilence,
+  isSpeaking,
+  noWatermark,
+  onlyOf,
+  type Watermark,
+} from "./watermark.ts";
 import type { WindowSettings } from "./window-options.ts";
 
 /** How many windows close with one event: what is left closes with the next, or in the silence. */
@@ -90,6 +97,9 @@ class Windows implements Step {
       this.#tools.log.warn("The options of a window have changed: what was open is dropped", {
         windows: keys.length - 1,
       });
+    } else if (known !== undefined && "mark" in known) {
+      const mark = onlyOf(known.mark, this.#tools.streams);
+      if (mark !== known.mark) this.#rows.set(markKey, { ...known, mark });
     }
     this.#nextEnd = this.#earliestEnd();
   }
@@ -218,11 +228,12 @@ class Windows implements Step {
   }
 
   #set(rowKey: string, row: WindowsRow, { stream, seq }: Event, evicted: Event[]): void {
+    // The watermark may have rested longest, as it does where windows are by count, and must not be what goes.
+    const mark = this.#rows.size > this.#options.windows ? this.#rows.get(markKey) : undefined;
+    if (mark !== undefined) this.#rows.set(markKey, mark);
     const gone = this.#rows.set(rowKey, row)?.[1];
-    if (gone === undefined) return;
-    // The watermark rests longest where windows are by count, and must stay.
-    if ("mark" in gone) this.#rows.set(markKey, gone);
-    else for (const each of gone.l) evicted.push(this.#result(gone.k, each, stream, seq, true));
+    if (gone === undefined || !("l" in gone)) return;
+    for (const each of gone.l) evicted.push(this.#result(gone.k, each, stream, seq, true));
   }
 
   #opened(start: number, end: number): Open {
