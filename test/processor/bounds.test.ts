@@ -129,6 +129,57 @@ test("window marks what came while the clock was not set", () => {
   );
 });
 
+const tenYearsMs = 3e11;
+/** How an event came to lie ten years ahead, and what those that come when the clock is right have for a time. */
+const ahead = {
+  "a clock that was set there and back": {
+    clock: "synced",
+    receivedAt: start + tenYearsMs,
+    age: 0,
+  },
+  "its sender, before the clock was set": { clock: "unsynced", receivedAt: 0, age: 5 },
+  "its sender, and was closed by a silence": { clock: "unsynced", receivedAt: 0, age: 5 },
+} as const;
+for (const [how, { clock, receivedAt, age }] of Object.entries(ahead)) {
+  const isSilent = how.endsWith("silence");
+  test(`window's time begins anew after an event that lay far ahead by ${how}`, () => {
+    const run = new ChainRun([{ window: { tumbling: "1m" } }]);
+    const put = (at: number): unknown[] => {
+      run.clock.wall = start + at;
+      return run.payloads({ time: start + at - age, receivedAt: start + at });
+    };
+    assert.equal(run.put({ time: start + tenYearsMs, receivedAt, clock }).length, 0);
+    if (isSilent) assert.equal(run.silence().length, 1);
+    run.commit();
+    run.restart();
+    const told = put(10) as Record<string, unknown>[];
+    const early = told.map((payload) => [payload["evicted"], payload["count"]]);
+    assert.deepEqual(early, isSilent ? [] : [[true, 1]]);
+    assert.match(run.context.lines.at(-1)?.message ?? "", /lay in the future: it begins anew/);
+    assert.deepEqual(put(20), []);
+    const closed = [{ start, end: start + 60_000, key: null, count: 2 }];
+    assert.deepEqual(put(60_010), closed);
+    // What lay there is gone: the silence does not go there again.
+    assert.equal(run.silence().length, 1);
+    assert.deepEqual(put(120_010), []);
+    assert.deepEqual(run.late, []);
+    run.commit();
+    assert.equal(run.counts.get("window evicted") ?? 0, isSilent ? 0 : 1);
+  });
+}
+
+test("window's time stands when the clock steps back and its events have a time of their own", () => {
+  const run = new ChainRun([{ window: { tumbling: "1m" } }]);
+  run.put({ time: start, receivedAt: start + 1 });
+  run.put({ time: start + 60_000, receivedAt: start + 60_001 });
+  run.clock.wall = start - 2 * 86_400_000;
+  run.put({ time: run.clock.wall - 5, receivedAt: run.clock.wall });
+  assert.deepEqual(
+    run.late.map(({ time }) => time),
+    [run.clock.wall - 5],
+  );
+});
+
 test("window drops what is open when its options are others, tells so, and begins anew", () => {
   const run = new ChainRun([{ window: { tumbling: "1s" } }]);
   run.put({ time: start, payload: {} });
