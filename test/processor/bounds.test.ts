@@ -60,6 +60,24 @@ test("dedupe remembers live events beside a backlog that is uploaded, and whatev
   for (let n = 0; n < 100; n++) assert.equal(put(n, n, 120_000 + n), 0, `${n}`);
 });
 
+test("alert does not count the time before a late event as held", () => {
+  const run = new ChainRun([{ alert: { field: "v", above: 80, hold: "30s" } }]);
+  const put = (seconds: number): unknown[] =>
+    run.payloads({ time: start + seconds * 1000, payload: { v: 90 } });
+  assert.deepEqual([...put(100), ...put(10), ...put(15), ...put(101), ...put(129)], []);
+  const [told] = put(130) as Record<string, unknown>[];
+  assert.deepEqual([told?.["state"], told?.["since"]], ["firing", start + 100_000]);
+});
+
+test("alert holds in the time that a clock was set back to", () => {
+  const run = new ChainRun([{ alert: { field: "v", above: 80, hold: "30s" } }]);
+  const put = (seconds: number): unknown[] =>
+    run.payloads({ time: start + seconds * 1000, payload: { v: 90 } });
+  assert.deepEqual([...put(100), ...put(10), ...put(39)], []);
+  const [told] = put(40) as Record<string, unknown>[];
+  assert.deepEqual([told?.["state"], told?.["since"]], ["firing", start + 10_000]);
+});
+
 test("window closes the one that rested longest past its bound, tells so, and loses no event", () => {
   const run = new ChainRun([{ window: { tumbling: "1h", windows: 120 } }]);
   const found: Record<string, unknown>[] = [];
