@@ -42,7 +42,8 @@ export async function startProcessors(parts: ProcessorParts): Promise<void> {
     const { retry, onFailure } = options;
     const context = surroundings.context("processor", name);
     const { clock, log } = context;
-    const chain = createChain(options.steps, { name, clock, log, baseDir });
+    const from = [options.from].flat();
+    const chain = createChain(options.steps, { name, from, clock, log, baseDir });
     stack.defer(() => chain.close());
     await chain.open();
     const handler = await handlerOf(options, baseDir, stack);
@@ -50,7 +51,7 @@ export async function startProcessors(parts: ProcessorParts): Promise<void> {
       context,
       journal,
       plane,
-      from: [options.from].flat(),
+      from,
       ...(options.to !== undefined && { to: options.to }),
       chain,
       ...(handler !== undefined && { handler }),
@@ -72,7 +73,7 @@ export async function startProcessors(parts: ProcessorParts): Promise<void> {
     processing.start();
     const spaces = [name, ...chain.spaces];
     parts.processors.set(name, {
-      from: [options.from].flat(),
+      from,
       spaces,
       exclusively: (act) => processing.exclusively(act),
       rewind: (order) =>

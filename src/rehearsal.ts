@@ -91,7 +91,8 @@ async function createPart(
   log: Log,
   rulesOf: (stream: string) => StreamRules,
 ): Promise<Part> {
-  const chain = createChain(options.steps, { name, clock, log, baseDir });
+  const from = [options.from].flat();
+  const chain = createChain(options.steps, { name, from, clock, log, baseDir });
   await chain.open();
   const handler =
     options.handler === undefined ? undefined : await loadHandler(options.handler, baseDir);
@@ -113,7 +114,6 @@ async function createPart(
     formatOf: (stream) => rulesOf(stream).format,
     derive: createDerive(rulesOf, clock),
   });
-  const from = [options.from].flat();
   return { name, from, options, chain, processor, state, heardMs: new Map() };
 }
 

@@ -59,6 +59,7 @@ const mayImport: Record<string, readonly string[]> = {
     "journal/compact-file.ts",
     "journal/inspection.ts",
     "processor/handler.ts",
+    "processor/enrich.ts",
   ],
 };
 

@@ -9,6 +9,7 @@ import { HoldfastError, messageOf } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/quantity.ts";
 import { Secret } from "../core/secret.ts";
 import { defaultDeviceId } from "../host/board.ts";
+import { tableProblem } from "../processor/enrich.ts";
 import { loadHandler } from "../processor/handler.ts";
 import type { Command, Io } from "./command.ts";
 import { table } from "./print.ts";
@@ -24,7 +25,10 @@ export const checkCommand: Command = {
     const { values } = parseArgs({ args, options: { config: { type: "string", short: "c" } } });
     const file = values.config ?? standardFile;
     const folder = dirname(resolve(file));
-    const loaded = await loadConfig(file, (value) => handlerFindings(value, folder));
+    const loaded = await loadConfig(file, async (value) => [
+      ...(await handlerFindings(value, folder)),
+      ...(await tableFindings(value, folder)),
+    ]);
     if ("problems" in loaded) {
       for (const problem of loaded.problems) io.out(`${formatProblem(problem)}\n`);
       return summary(io, file, loaded.problems.length);
@@ -54,6 +58,22 @@ async function handlerFindings(value: unknown, folder: string): Promise<Finding[
       const path = ["processors", name, "handler"];
       const allowed = "a module whose default export is a function";
       findings.push({ path, at: "value", found: error.message, allowed });
+    }
+  }
+  return findings;
+}
+
+/** What only reading the tables of `enrich` can tell. */
+async function tableFindings(value: unknown, folder: string): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const [name, entry] of entriesOf(value, "processors")) {
+    const steps = valueAt(entry, ["steps"]);
+    for (const [index, step] of (Array.isArray(steps) ? steps : []).entries()) {
+      const problem = await tableProblem(valueAt(step, ["enrich"]), folder);
+      if (problem === null) continue;
+      const { option, ...said } = problem;
+      const path = ["processors", name, "steps", index, "enrich", option];
+      findings.push({ path, at: "value", ...said });
     }
   }
   return findings;

@@ -6,7 +6,7 @@
  *     ▲           any value on this side ──┘                     ▲         any value beyond it ──┘
  *
  * Time is the events' own, so that a source that goes silent neither fires nor clears; where it goes back, a hold
- * begins anew. State: one row for each key, at most `keys`; an evicted key begins quiet.
+ * begins anew, and goes on as it was when that was a late event and time is where it was again. State: one row for each key, at most `keys`; an evicted key begins quiet.
  */
 import { checked, duration, group, number, optional, text, type Infer } from "../core/field.ts";
 import { pathOf } from "../core/path.ts";
@@ -48,6 +48,8 @@ interface Row {
   readonly firing: boolean;
   /** Since when the value says otherwise; null: it does not. */
   readonly since: number | null;
+  /** Since when it was, before time went back. */
+  readonly was?: number;
   /** When it last changed between quiet and firing. */
   readonly t: number;
 }
@@ -83,12 +85,15 @@ export function alertStep(options: Infer<typeof alertOptions>, tools: StepTools)
       const isOther = row.firing ? isBack(value) : isBeyond(value);
       if (!isOther) {
         // A quiet key that never rose needs no row.
-        if (row.since !== null) keep(key, { ...row, since: null });
+        if (row.since !== null) keep(key, { firing: row.firing, since: null, t: row.t });
         return [];
       }
-      const since = row.since === null || event.time < row.since ? event.time : row.since;
+      const { since, was } = heldAt(event.time, row);
       if (event.time - since < (row.firing ? clearHold : hold)) {
-        if (since !== row.since) keep(key, { ...row, since });
+        if (since !== row.since) {
+          const { firing, t } = row;
+          keep(key, { firing, since, t, ...(was !== undefined && { was }) });
+        }
         return [];
       }
       keep(key, { firing: !row.firing, since: null, t: event.time });
@@ -100,4 +105,11 @@ export function alertStep(options: Infer<typeof alertOptions>, tools: StepTools)
     if (row.firing || row.since !== null) rows.set(key, row);
     else rows.delete(key);
   }
+}
+
+/** Since when the value says otherwise, with an event of `time` that says so too. */
+function heldAt(time: number, { since, was }: Row): { since: number; was?: number | undefined } {
+  if (since === null) return { since: time };
+  if (time < since) return { since: time, was: was ?? since };
+  return was !== undefined && time >= was ? { since: was } : { since, was };
 }

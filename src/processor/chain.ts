@@ -22,6 +22,8 @@ const passedMax = 10_000;
 export interface ChainParts extends Pick<StepTools, "clock" | "log" | "baseDir"> {
   /** The processor's: its steps' state lies in `NAME/STEP`. */
   readonly name: string;
+  /** The streams that it reads; left out: any. */
+  readonly from?: readonly string[];
 }
 
 interface Link {
@@ -62,7 +64,7 @@ class StepChain implements Chain {
     const count = (what: StepCount, more: number): void => {
       this.#counted.push([name, what, more]);
     };
-    const { clock, log, baseDir } = parts;
+    const { clock, log, baseDir, from = null } = parts;
     const step = createStep(settings, {
       table: <Row>(rowsMax: number, ageOf?: (row: Row) => number) => {
         const made = new StepTable<Row>(rowsMax, () => count("evicted", 1), ageOf);
@@ -71,6 +73,7 @@ class StepChain implements Chain {
       },
       emit: (stream, event) => this.#emits.push({ stream, event }),
       count,
+      streams: from,
       clock,
       log,
       baseDir,

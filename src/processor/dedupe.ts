@@ -1,8 +1,8 @@
 /**
  * The step `dedupe`: drops an event whose key has passed within a time. A repetition does not prolong it.
  *
- * Time is the events' own, either way. State: one row for each key that passed within that time, at most `keys`; past
- * that the oldest is evicted, counted, and its repetition would pass.
+ * Time is the events' own, either way. State: one row for each key that was received within that time, at most `keys`;
+ * past that the oldest is evicted, counted, and its repetition would pass.
  */
 import { duration, group, type Infer } from "../core/field.ts";
 import { byOption, keyReader, rowKeyOf, keysOption } from "./payload.ts";
@@ -25,19 +25,24 @@ export const dedupeOptions = group(
 
 interface Row {
   readonly t: number;
+  /** When it was received, where that is another time. */
+  readonly r?: number;
 }
 
 export function dedupeStep(
   { by, within, keys }: Infer<typeof dedupeOptions>,
   tools: StepTools,
 ): Step {
-  const rows = tools.table<Row>(keys, ({ t }) => t);
+  const rows = tools.table<Row>(keys, ({ t, r = t }) => r);
   const keyOf = keyReader(by);
-  /** Rows lie in the order in which they were written. */
+  /**
+   * Rows lie in the order in which they were written. By receipt: the time of an event says nothing of other keys, where
+   * a backlog is uploaded beside live events, or one sensor's clock is wrong.
+   */
   const sweep = (now: number): void => {
     let left = sweptAtOnce;
-    for (const [key, { t }] of rows.entries()) {
-      if (left-- === 0 || Math.abs(now - t) < within) return;
+    for (const [key, { t, r = t }] of rows.entries()) {
+      if (left-- === 0 || Math.abs(now - r) < within) return;
       rows.delete(key);
     }
   };
@@ -47,8 +52,9 @@ export function dedupeStep(
       if (key === null) return [event];
       const seen = rows.get(rowKeyOf(key));
       if (seen !== undefined && Math.abs(event.time - seen.t) < within) return [];
-      rows.set(rowKeyOf(key), { t: event.time });
-      sweep(event.time);
+      const { time, receivedAt } = event;
+      rows.set(rowKeyOf(key), { t: time, ...(receivedAt !== time && { r: receivedAt }) });
+      sweep(receivedAt);
       return [event];
     },
   };

@@ -5,10 +5,11 @@
  * the table said before. A replay gets what it says then.
  */
 import { resolve } from "node:path";
-import { messageOf } from "../core/errors.ts";
+import { HoldfastError, messageOf } from "../core/errors.ts";
 import { group, listOf, oneOf, optional, text, type Infer } from "../core/field.ts";
-import { pathOf, withValueAt } from "../core/path.ts";
-import { LookupFile } from "./lookup-file.ts";
+import { nearestName } from "../core/nearest.ts";
+import { pathOf, valueAt, withValueAt } from "../core/path.ts";
+import { LookupFile, NoSuchColumn } from "./lookup-file.ts";
 import { byOption, failed, fieldOption, keyReader, mapIn } from "./payload.ts";
 import type { Step, StepTools } from "./processor.ts";
 
@@ -45,6 +46,38 @@ export const enrichOptions = group(
     example: { table: "./sensors.csv", by: "device", column: "device" },
   },
 );
+
+interface TableProblem {
+  /** The option that is wrong. */
+  readonly option: "table" | "column";
+  readonly found: string;
+  readonly allowed: string;
+  readonly nearest?: string;
+}
+
+/** Why the table that `options` name cannot be used; null: it can, or the options are wrong themselves. */
+export async function tableProblem(
+  options: unknown,
+  baseDir: string,
+): Promise<TableProblem | null> {
+  const [error, value] = enrichOptions.struct.validate(options, { coerce: true });
+  if (error !== undefined) return null;
+  const { table, column } = value;
+  try {
+    await new LookupFile(resolve(baseDir, table), column).refresh();
+    return null;
+  } catch (thrown) {
+    if (!(thrown instanceof HoldfastError)) throw thrown;
+    const { cause, message } = thrown;
+    if (cause instanceof NoSuchColumn && valueAt(options, ["column"]) !== undefined) {
+      const allowed = `a column of the table: ${cause.columns.join(", ")}`;
+      const nearest = nearestName(column, cause.columns);
+      return { option: "column", found: cause.message, allowed, ...(nearest && { nearest }) };
+    }
+    const allowed = `a .csv or .json table with a column ${column}, another value in each row`;
+    return { option: "table", found: message, allowed };
+  }
+}
 
 export function enrichStep(options: Infer<typeof enrichOptions>, tools: StepTools): Step {
   const { column, fields, missing } = options;

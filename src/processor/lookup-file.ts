@@ -14,6 +14,16 @@ const rowsMax = 100_000;
 
 export type LookupRow = Readonly<Record<string, unknown>>;
 
+/** The table has rows, and none of them the column that it is looked up by. */
+export class NoSuchColumn extends Error {
+  readonly columns: readonly string[];
+
+  constructor(column: string, columns: readonly string[]) {
+    super(`it has no column ${column}`);
+    this.columns = columns;
+  }
+}
+
 export class LookupFile {
   readonly #path: string;
   readonly #column: string;
@@ -37,7 +47,9 @@ export class LookupFile {
   async refresh(): Promise<boolean> {
     let version: string;
     try {
-      const { mtimeMs, size, ino } = await stat(this.#path);
+      const { mtimeMs, size, ino } = await stat(this.#path).catch((cause: unknown) => {
+        throw isMissing(cause) ? new Error("no such file", { cause }) : cause;
+      });
       version = `${mtimeMs} ${size} ${ino}`;
       if (version === this.#version) return false;
       // Also a wrong one is read once.
@@ -68,7 +80,9 @@ export function rowsIn(text: string, column: string, isJson: boolean): Map<strin
   };
   if (!isJson) {
     // What a cell is read as must not change its name: 007 and 7 are two devices.
-    csvRows(text).forEach(({ raw, row }, index) => add(raw[column], row, `row ${index + 1}`));
+    csvRows(text, column).forEach(({ raw, row }, index) =>
+      add(raw[column], row, `row ${index + 1}`),
+    );
     return rows;
   }
   const value: unknown = JSON.parse(text);
@@ -80,6 +94,12 @@ export function rowsIn(text: string, column: string, isJson: boolean): Map<strin
     return rows;
   }
   if (!Array.isArray(value)) throw new Error("it is neither a list nor an object");
+  const columns = [
+    ...new Set(value.flatMap((row: unknown) => (isMap(row) ? Object.keys(row) : []))),
+  ];
+  if (value.length > 0 && value.every(isMap) && !columns.includes(column)) {
+    throw new NoSuchColumn(column, columns);
+  }
   value.forEach((row: unknown, index) => {
     if (!isMap(row)) throw new Error(`row ${index + 1} is no object`);
     add(row[column], row, `row ${index + 1}`);
@@ -88,9 +108,13 @@ export function rowsIn(text: string, column: string, isJson: boolean): Map<strin
 }
 
 /** `raw`: the cells as they stand. */
-function csvRows(text: string): { raw: Readonly<Record<string, string>>; row: LookupRow }[] {
+function csvRows(
+  text: string,
+  column: string,
+): { raw: Readonly<Record<string, string>>; row: LookupRow }[] {
   const [head, ...lines] = csvLines(text.replace(/^\uFEFF/, ""));
   if (head === undefined) throw new Error("it is empty");
+  if (!head.includes(column)) throw new NoSuchColumn(column, head);
   return lines.map((cells, index) => {
     if (cells.length !== head.length) {
       throw new Error(`row ${index + 1} has ${cells.length} cells, the first line ${head.length}`);
@@ -100,6 +124,10 @@ function csvRows(text: string): { raw: Readonly<Record<string, string>>; row: Lo
     const values = given.map(([name, cell]): [string, unknown] => [name, cellValue(cell)]);
     return { raw: Object.fromEntries(given), row: Object.fromEntries(values) };
   });
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 
 function cellValue(cell: string): unknown {

@@ -61,6 +61,8 @@ export interface StepTools {
   /** Puts an event into another stream than the chain's, in the same unit of work. */
   emit(stream: string, event: Event): void;
   count(what: StepCount, count: number): void;
+  /** The streams that the chain reads; null: nobody says. */
+  readonly streams: readonly string[] | null;
   readonly clock: Clock;
   readonly log: Log;
   /** What the paths of files are relative to. */

@@ -5,14 +5,17 @@
  *   for (const { payload } of steps.process({ payload: { n: 2 }, time: 1000 }).events) …
  *
  * What the steps remember is in memory; `changes` and `load` are for who keeps it. An event that a step throws on has
- * left nothing.
+ * left nothing. Or as the handler of a `Stream`, whose state keeps it:
+ *
+ *   readings.subscribe(steps.handler("readings.1m"));
  */
 import { systemClock, type Clock } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
 import { noHeaders } from "../core/event.ts";
-import { createChain } from "./chain.ts";
-import { stepOptions } from "./kinds.ts";
+import { createChain, type ChainParts } from "./chain.ts";
+import { keyedHandler, type KeyedHandler } from "./keyed-steps.ts";
+import { stepOptions, type StepSettings } from "./kinds.ts";
 import type { Chain, ChainOutcome, ChainWrite, Event } from "./processor.ts";
 
 export interface StepsOptions {
@@ -41,6 +44,8 @@ const silentLog: Log = {
 };
 
 export class Steps {
+  readonly #settings: readonly StepSettings[];
+  readonly #parts: ChainParts;
   readonly #chain: Chain;
   readonly #clock: Clock;
   #seq = 0;
@@ -48,7 +53,7 @@ export class Steps {
   /** @throws HoldfastError CONFIG_INVALID when a step cannot be meant */
   constructor(steps: readonly Readonly<Record<string, unknown>>[], options: StepsOptions = {}) {
     const { clock = systemClock(() => "synced"), log = silentLog, baseDir = "." } = options;
-    const settings = steps.map((step, index) => {
+    this.#settings = steps.map((step, index) => {
       const [error, value] = stepOptions.struct.validate(step, { coerce: true });
       if (error === undefined) return value;
       const [failure] = error.failures();
@@ -57,7 +62,8 @@ export class Steps {
       throw new HoldfastError("CONFIG_INVALID", why, { cause: error });
     });
     this.#clock = clock;
-    this.#chain = createChain(settings, { name: "steps", clock, log, baseDir });
+    this.#parts = { name: "steps", clock, log, baseDir };
+    this.#chain = createChain(this.#settings, this.#parts);
   }
 
   /** Reads tables of `enrich`; without those it need not be called. */
@@ -67,6 +73,15 @@ export class Steps {
 
   close(): void {
     this.#chain.close();
+  }
+
+  /**
+   * What `Stream.subscribe` takes: what the steps let through is emitted into `to`, late events into `TOPIC-late`, what
+   * a later step cannot deal with of many events' making into `TO-refused`. Each key by itself (keyed-steps.ts), and
+   * apart from what `process` has seen.
+   */
+  handler(to: string): KeyedHandler {
+    return keyedHandler(createChain(this.#settings, this.#parts), to);
   }
 
   /** @throws HoldfastError when a step cannot deal with the event */

@@ -40,6 +40,13 @@ export function afterSilence(
   return isAllSilent ? { ...next, at: Math.max(next.at ?? openEnd, openEnd) } : next;
 }
 
+/** Without streams that are read no more: no event of theirs comes, and nobody hears their silence. */
+export function onlyOf(mark: Watermark, streams: readonly string[] | null): Watermark {
+  const known = Object.entries(mark.streams);
+  const left = known.filter(([stream]) => streams?.includes(stream) ?? true);
+  return left.length === known.length ? mark : { ...mark, streams: Object.fromEntries(left) };
+}
+
 export function isSpeaking(mark: Watermark, stream: string): boolean {
   return mark.streams[stream]?.[1] === false;
 }

@@ -19,7 +19,14 @@ import { noHeaders, type Headers } from "../core/event.ts";
 import { parseAggregate, type Aggregate } from "./aggregate.ts";
 import { failed, keyReader, rowKeyOf } from "./payload.ts";
 import type { Event, Step, StepTools, Table } from "./processor.ts";
-import { afterEvent, afterSilence, isSpeaking, noWatermark, type Watermark } from "./watermark.ts";
+import {
+  afterEvent,
+  afterSilence,
+  isSpeaking,
+  noWatermark,
+  onlyOf,
+  type Watermark,
+} from "./watermark.ts";
 import type { WindowSettings } from "./window-options.ts";
 
 /** How many windows close with one event: what is left closes with the next, or in the silence. */
@@ -47,6 +54,8 @@ interface WindowsRow {
 
 interface MarkRow {
   readonly mark: Watermark;
+  /** 1: it was moved by an event whose time nobody could judge, since the clock was not set. */
+  readonly u?: 1;
   /** The options that the rows were made by. */
   readonly of: string;
 }
@@ -90,6 +99,9 @@ class Windows implements Step {
       this.#tools.log.warn("The options of a window have changed: what was open is dropped", {
         windows: keys.length - 1,
       });
+    } else if (known !== undefined && "mark" in known) {
+      const mark = onlyOf(known.mark, this.#tools.streams);
+      if (mark !== known.mark) this.#rows.set(markKey, { ...known, mark });
     }
     this.#nextEnd = this.#earliestEnd();
   }
@@ -103,11 +115,12 @@ class Windows implements Step {
       );
     }
     if (count !== undefined) return this.#counted(event, count);
-    const mark = this.#believed(event);
     const evicted: Event[] = [];
+    const mark = this.#believed(event, evicted);
     if (!this.#put(event, mark.at ?? Number.NEGATIVE_INFINITY, evicted)) this.#late(event, mark.at);
     const next = afterEvent(mark, event.stream, event.time, lateness);
-    if (next !== mark) this.#rows.set(markKey, { mark: next, of: this.#fingerprint });
+    const isDoubted = !isTimed || (next.at === mark.at && this.#isDoubted());
+    if (next !== mark) this.#setMark(next, isDoubted);
     return [...evicted, ...this.#close(next.at, event.stream, event.seq)];
   }
 
@@ -124,7 +137,7 @@ class Windows implements Step {
     let mark = before;
     if (before.at === null || this.#nextEnd > before.at) {
       mark = afterSilence(before, stream, this.#options.lateness, this.#latestEnd());
-      this.#rows.set(markKey, { mark, of: this.#fingerprint });
+      this.#setMark(mark, this.#isDoubted());
     }
     return this.#close(mark.at, stream, 0);
   }
@@ -134,19 +147,35 @@ class Windows implements Step {
     return row !== undefined && "mark" in row ? row.mark : noWatermark;
   }
 
+  #isDoubted(): boolean {
+    const row = this.#rows.get(markKey);
+    return row !== undefined && "mark" in row && row.u === 1;
+  }
+
+  #setMark(mark: Watermark, isDoubted: boolean): void {
+    this.#rows.set(markKey, { mark, of: this.#fingerprint, ...(isDoubted && { u: 1 }) });
+  }
+
   /**
-   * Where events have their time from this device's clock, one that was set far ahead and back again leaves a watermark
-   * that nothing would reach: time begins anew with the next event.
+   * A watermark that lies in the future would make all late that comes. Where events have their time from this device's
+   * clock it was set far ahead and back again; else one came before the clock was set, which could not be judged. Time
+   * begins anew with the next event, and what is open there closes early: the silence would go there again.
    */
-  #believed(event: Event): Watermark {
+  #believed(event: Event, evicted: Event[]): Watermark {
     const mark = this.#mark();
     const { clock, log } = this.#tools;
-    if (mark.at === null || event.time >= mark.at || event.time !== event.receivedAt) return mark;
-    if (clock.quality() !== "synced" || mark.at <= clock.wallMs() + this.#options.ahead)
-      return mark;
+    if (mark.at === null || event.time >= mark.at) return mark;
+    if (event.time !== event.receivedAt && !this.#isDoubted()) return mark;
+    const latest = clock.wallMs() + this.#options.ahead;
+    if (clock.quality() !== "synced" || mark.at <= latest) return mark;
     log.warn("The time of a window's events lay in the future: it begins anew", {
       aheadMs: mark.at - clock.wallMs(),
     });
+    const lost = this.#taken(({ s }) => s > latest);
+    this.#tools.count("evicted", lost.length);
+    for (const { key, open } of lost) {
+      evicted.push(this.#result(key, open, event.stream, event.seq, true));
+    }
     return noWatermark;
   }
 
@@ -199,7 +228,7 @@ class Windows implements Step {
     const key = this.#keyOf(event);
     const rowKey = rowKeyOf(key);
     if (this.#rows.get(markKey) === undefined) {
-      this.#rows.set(markKey, { mark: noWatermark, of: this.#fingerprint });
+      this.#setMark(noWatermark, false);
     }
     const before = (this.#rows.get(rowKey) as WindowsRow | undefined)?.l[0];
     const added = this.#with(before ?? this.#opened(event.time, event.time), event);
@@ -218,11 +247,12 @@ class Windows implements Step {
   }
 
   #set(rowKey: string, row: WindowsRow, { stream, seq }: Event, evicted: Event[]): void {
+    // The watermark may have rested longest, as it does where windows are by count, and must not be what goes.
+    const mark = this.#rows.size > this.#options.windows ? this.#rows.get(markKey) : undefined;
+    if (mark !== undefined) this.#rows.set(markKey, mark);
     const gone = this.#rows.set(rowKey, row)?.[1];
-    if (gone === undefined) return;
-    // The watermark rests longest where windows are by count, and must stay.
-    if ("mark" in gone) this.#rows.set(markKey, gone);
-    else for (const each of gone.l) evicted.push(this.#result(gone.k, each, stream, seq, true));
+    if (gone === undefined || !("l" in gone)) return;
+    for (const each of gone.l) evicted.push(this.#result(gone.k, each, stream, seq, true));
   }
 
   #opened(start: number, end: number): Open {
@@ -255,24 +285,29 @@ class Windows implements Step {
   /** What is over at `watermark`, the first to end first. */
   #close(watermark: number | null, stream: string, seq: number): readonly Event[] {
     if (watermark === null || this.#nextEnd > watermark) return [];
-    const over: { rowKey: string; key: string | null; open: Open; end: number }[] = [];
+    const closing = this.#taken((open) => this.#endOf(open) <= watermark);
+    return closing.map(({ key, open }) => this.#result(key, open, stream, seq));
+  }
+
+  /** Out of what is open, the first to end first. */
+  #taken(isMeant: (open: Open) => boolean): { key: string | null; open: Open }[] {
+    const meant: { rowKey: string; key: string | null; open: Open; end: number }[] = [];
     for (const [rowKey, row] of this.#rows.entries()) {
       if (!("l" in row)) continue;
       for (const open of row.l) {
-        const end = this.#endOf(open);
-        if (end <= watermark) over.push({ rowKey, key: row.k, open, end });
+        if (isMeant(open)) meant.push({ rowKey, key: row.k, open, end: this.#endOf(open) });
       }
     }
-    over.sort((a, b) => a.end - b.end || a.open.s - b.open.s || compare(a.rowKey, b.rowKey));
-    const closing = over.slice(0, closesMax);
-    for (const { rowKey, open } of closing) {
+    meant.sort((a, b) => a.end - b.end || a.open.s - b.open.s || compare(a.rowKey, b.rowKey));
+    const taken = meant.slice(0, closesMax);
+    for (const { rowKey, open } of taken) {
       const row = this.#rows.get(rowKey) as WindowsRow;
       const rest = row.l.filter((each) => each !== open);
       if (rest.length === 0) this.#rows.delete(rowKey);
       else this.#rows.set(rowKey, { ...row, l: rest });
     }
     this.#nextEnd = this.#earliestEnd();
-    return closing.map(({ key, open }) => this.#result(key, open, stream, seq));
+    return taken;
   }
 
   #result(key: string | null, open: Open, stream: string, seq: number, isEvicted = false): Event {

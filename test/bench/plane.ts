@@ -14,6 +14,7 @@ import { freePort } from "../support/mosquitto.ts";
 import { startPublisher } from "../support/publishing.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { storedEvent, testEpoch } from "../support/stored-event.ts";
+import { cpuSecondsOf } from "../support/cpu-seconds.ts";
 import { until } from "../support/until.ts";
 
 const count = 200_000;
@@ -140,12 +141,8 @@ processors:
   }
 }
 
-/** proc_pid_stat(5): fields 14 and 15, in ticks of 10 ms. */
 function cpuSeconds(pid: number): number {
-  if (pid === 0) return 0;
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / 100;
+  return pid === 0 ? 0 : cpuSecondsOf(pid);
 }
 
 function pssMiB(pid: number): number {

@@ -1,6 +1,7 @@
 /**
  * What processing costs: each kind of step, and a typical chain, by the batch processor alone (decoding, step, encoding,
- * what it remembers as a unit of work would carry it); then the chain in the whole loop, on a backlog in a real journal.
+ * what it remembers as a unit of work would carry it); then the chain in the whole loop, on a backlog in a real journal; then the agent beside Node-RED, both between two topics
+ * of one broker.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -13,18 +14,18 @@ import { MemoryPlane } from "../../src/plane/memory.ts";
 import { createChain } from "../../src/processor/chain.ts";
 import { BatchProcessor, type Gate } from "../../src/processor/batch-processor.ts";
 import { compileStream, streamOptions } from "../../src/schema/schema.ts";
+import { besideNodeRed } from "../support/beside-node-red.ts";
 import { settingsOf, type Written } from "../support/chain-run.ts";
 import { journalSetup } from "../support/journal-setup.ts";
 import { openRules } from "../support/processing-line.ts";
+import { readingOf, sensors } from "../support/reading.ts";
 import { recordingContext } from "../support/recording-context.ts";
 import { testEpoch } from "../support/stored-event.ts";
 
 const batch = 500;
 const batches = 200;
-const sensors = 20;
 /** Of the backlog; a part of all. */
 const commitEvents = 4_000;
-const start = Date.UTC(2026, 0, 1);
 
 const typical: readonly Written[] = [
   { filter: "has(payload.temperature)" },
@@ -68,15 +69,12 @@ const lines: readonly (readonly [string, readonly Written[]])[] = [
   ["filter, deadband, window", typical],
 ];
 
-function readingOf(n: number): StoredEvent {
-  const time = start + n * 100;
-  const device = `sensor-${n % sensors}`;
-  const temperature = Math.round((20 + 5 * Math.sin(n / 500) + (n % 7) / 10) * 10) / 10;
-  const payload = Buffer.from(
-    JSON.stringify({ device, temperature, humidity: 40 + (n % 30), n, ts: time }),
-  );
+function eventOf(n: number): StoredEvent {
+  const reading = readingOf(n);
+  const payload = Buffer.from(JSON.stringify(reading));
   const place = { stream: "in", seq: n + 1, epoch: testEpoch, clock: "synced" } as const;
-  return { ...place, key: device, time, receivedAt: time, headers: { topic: "t" }, payload };
+  const { device, ts } = reading;
+  return { ...place, key: device, time: ts, receivedAt: ts, headers: { topic: "t" }, payload };
 }
 
 /** CPU, µs for each event, and events a second. */
@@ -106,7 +104,7 @@ async function alone(steps: readonly Written[]): Promise<[cpuUs: number, rate: n
   const never = new AbortController().signal;
   let n = 0;
   const turn = async (): Promise<void> => {
-    const items = Array.from({ length: batch }, () => ({ event: readingOf(n++), attempt: 1 }));
+    const items = Array.from({ length: batch }, () => ({ event: eventOf(n++), attempt: 1 }));
     const cpu = process.cpuUsage();
     const began = performance.now();
     await processor.run(items, gate, never);
@@ -138,7 +136,7 @@ async function whole(
     await new Promise<void>((resolve) => {
       const last = first + commitEvents - 1;
       for (let n = first; n <= last; n++)
-        journal.append("in", readingOf(n), n === last ? resolve : () => undefined);
+        journal.append("in", eventOf(n), n === last ? resolve : () => undefined);
       journal.commitSoon();
     });
   }
@@ -204,4 +202,5 @@ export async function run(): Promise<void> {
   } finally {
     rmSync(folder, { recursive: true });
   }
+  await besideNodeRed();
 }

@@ -3,9 +3,10 @@
  * repetition without doubling, effects once), and beside BullMQ, a job queue on the same server. The contenders take
  * turns, round by round, so that what else the machine does hits all alike: read the ratios, which are of one round.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { cpuSecondsOf } from "../support/cpu-seconds.ts";
 import { startRedis, type RedisServer } from "../support/redis-server.ts";
 import {
   backendOf,
@@ -38,12 +39,7 @@ const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 const whole = (value: number): string => Math.round(value).toLocaleString("en");
 
-/** µs of a process so far; clock ticks are 10 ms. */
-function cpuOf(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * 10_000;
-}
+const cpuOf = (pid: number): number => cpuSecondsOf(pid) * 1e6;
 
 async function measured(
   server: RedisServer,

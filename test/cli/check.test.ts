@@ -107,6 +107,64 @@ test("checkCommand asks a handler module for a function", async (t) => {
   assert.match(out, /:5:77 processors\.hot\.handler: .* its default export is of type number/);
 });
 
+const enriched = (options: string): string => `sources: { b: { type: system, stream: s } }
+processors:
+  placed:
+    from: s
+    steps:
+      - filter: "true"
+      - enrich: { ${options} }
+    to: placed
+`;
+
+/** [what the table holds; null: there is none, the step's options, what is said of it] */
+const tables: readonly (readonly [string | null, string, RegExp])[] = [
+  [
+    null,
+    "table: ./t.csv",
+    /^agent\.yaml:7:26 processors\.placed\.steps\[1\]\.enrich\.table: Cannot read table t\.csv: no such file, allowed: a \.csv or \.json table with a column key, another value in each row$/,
+  ],
+  [
+    "sensor,place\na,hall\n",
+    "table: ./t.csv, column: sensr",
+    /^agent\.yaml:7:43 .*\.enrich\.column: it has no column sensr, allowed: a column of the table: sensor, place \(did you mean sensor\?\)$/,
+  ],
+  [
+    "sensor,place\n",
+    "table: ./t.csv",
+    /^agent\.yaml:7:26 .*\.enrich\.table: Cannot read table t\.csv: it has no column key, allowed: .* a column key,/,
+  ],
+  ["key,place\na\n", "table: ./t.csv", /:7:26 .*table: .*: row 1 has 1 cells, the first line 2/],
+  ["key\na\na\n", "table: ./t.csv", /:7:26 .*table: .*: row 2 has key a a second time/],
+  ['[{"place": "hall"}]', "table: ./t.json", /:7:26 .*table: .*: it has no column key/],
+  ["[{]", "table: ./t.json", /:7:26 .*table: Cannot read table t\.json: .*JSON/],
+  ["key,place\na,hall\n", "table: ./t.txt", /:7:26 .*table: found ".\/t\.txt", allowed: the path/],
+];
+
+for (const [held, options, said] of tables) {
+  test(`checkCommand reads the table of { ${options} } and finds ${held === null ? "none" : JSON.stringify(held)}`, async (t) => {
+    const folder = tempDir(t);
+    const file = join(folder, "agent.yaml");
+    writeFileSync(file, enriched(options));
+    const [, name = ""] = /\.\/(t\.\w+)/.exec(options) ?? [];
+    if (held !== null) writeFileSync(join(folder, name), held);
+    const { code, out } = await run(checkCommand, "-c", file);
+    assert.equal(code, 1, out);
+    const [problem = "", count] = out.replaceAll(`${folder}/`, "").split("\n");
+    assert.match(problem, said);
+    assert.equal(count, "agent.yaml has 1 problem");
+  });
+}
+
+test("checkCommand is content with a table that an enrich step can use", async (t) => {
+  const folder = tempDir(t);
+  const file = join(folder, "agent.yaml");
+  writeFileSync(file, enriched("table: ./t.csv, column: sensor"));
+  writeFileSync(join(folder, "t.csv"), "sensor,place\na,hall\n");
+  const { code, out } = await run(checkCommand, "-c", file);
+  assert.equal(code, 0, out);
+});
+
 test("checkCommand lists every problem and fails", async (t) => {
   const file = join(tempDir(t), "agent.yaml");
   writeFileSync(file, "sources: {}\nlog: { level: loud }\nsinks: { a: { type: consol } }\n");

@@ -41,10 +41,41 @@ test("every step that remembers forgets the key that rested longest past its bou
 
 test("dedupe forgets what has had its time without being asked", () => {
   const run = new ChainRun([{ dedupe: { by: "n", within: "1s" } }]);
-  for (let n = 0; n < 1000; n++) run.put({ time: start + n * 100, payload: { n } });
+  for (let n = 0; n < 1000; n++) {
+    run.put({ time: start + n * 100, receivedAt: start + n * 100, payload: { n } });
+  }
   assert.ok((run.chain.figures()[0]?.rows ?? 0) <= 10);
   run.commit();
   assert.equal(run.counts.get("dedupe evicted"), undefined);
+});
+
+test("dedupe remembers live events beside a backlog that is uploaded, and whatever a wrong clock says", () => {
+  const run = new ChainRun([{ dedupe: { by: "n", within: "1h" } }]);
+  const put = (n: number, time: number, at: number): number =>
+    run.put({ time: start + time, receivedAt: start + at, payload: { n } }).length;
+  for (let n = 0; n < 100; n++) assert.equal(put(n, n, n), 1);
+  // From a day before and from ten years ahead, received a minute later.
+  for (let n = 0; n < 100; n++) assert.equal(put(1000 + n, n - 86_400_000, 60_000 + n), 1);
+  for (let n = 0; n < 100; n++) assert.equal(put(2000 + n, n + 3e11, 60_000 + n), 1);
+  for (let n = 0; n < 100; n++) assert.equal(put(n, n, 120_000 + n), 0, `${n}`);
+});
+
+test("alert does not count the time before a late event as held", () => {
+  const run = new ChainRun([{ alert: { field: "v", above: 80, hold: "30s" } }]);
+  const put = (seconds: number): unknown[] =>
+    run.payloads({ time: start + seconds * 1000, payload: { v: 90 } });
+  assert.deepEqual([...put(100), ...put(10), ...put(15), ...put(101), ...put(129)], []);
+  const [told] = put(130) as Record<string, unknown>[];
+  assert.deepEqual([told?.["state"], told?.["since"]], ["firing", start + 100_000]);
+});
+
+test("alert holds in the time that a clock was set back to", () => {
+  const run = new ChainRun([{ alert: { field: "v", above: 80, hold: "30s" } }]);
+  const put = (seconds: number): unknown[] =>
+    run.payloads({ time: start + seconds * 1000, payload: { v: 90 } });
+  assert.deepEqual([...put(100), ...put(10), ...put(39)], []);
+  const [told] = put(40) as Record<string, unknown>[];
+  assert.deepEqual([told?.["state"], told?.["since"]], ["firing", start + 10_000]);
 });
 
 test("window closes the one that rested longest past its bound, tells so, and loses no event", () => {
@@ -61,6 +92,21 @@ test("window closes the one that rested longest past its bound, tells so, and lo
   found.push(...run.silence().map(({ payload }) => payload as Record<string, unknown>));
   const total = found.reduce((sum, { count }) => sum + (count as number), 0);
   assert.equal(total, 600);
+});
+
+test("window loses no event where its watermark has rested longer than its windows", () => {
+  // By count the watermark is never written again, and events of one moment do not move it.
+  for (const shape of [{ count: 1000 }, { tumbling: "1h" }, { session: "1h" }]) {
+    const run = new ChainRun([{ window: { ...shape, windows: 120 } }]);
+    const counts = Array.from(
+      { length: 300 },
+      (_, n) => run.payloads({ key: `k${n}`, time: start, payload: {} }).length,
+    );
+    assert.deepEqual(counts, [...Array(120).fill(0), ...Array(180).fill(1)]);
+    run.commit();
+    assert.equal(run.counts.get("window evicted"), 180);
+    assert.equal(run.chain.figures()[0]?.rows, 121);
+  }
 });
 
 test("window closes at most 1,000 with one event, and the rest behind it", () => {
@@ -101,6 +147,57 @@ test("window marks what came while the clock was not set", () => {
   );
 });
 
+const tenYearsMs = 3e11;
+/** How an event came to lie ten years ahead, and what those that come when the clock is right have for a time. */
+const ahead = {
+  "a clock that was set there and back": {
+    clock: "synced",
+    receivedAt: start + tenYearsMs,
+    age: 0,
+  },
+  "its sender, before the clock was set": { clock: "unsynced", receivedAt: 0, age: 5 },
+  "its sender, and was closed by a silence": { clock: "unsynced", receivedAt: 0, age: 5 },
+} as const;
+for (const [how, { clock, receivedAt, age }] of Object.entries(ahead)) {
+  const isSilent = how.endsWith("silence");
+  test(`window's time begins anew after an event that lay far ahead by ${how}`, () => {
+    const run = new ChainRun([{ window: { tumbling: "1m" } }]);
+    const put = (at: number): unknown[] => {
+      run.clock.wall = start + at;
+      return run.payloads({ time: start + at - age, receivedAt: start + at });
+    };
+    assert.equal(run.put({ time: start + tenYearsMs, receivedAt, clock }).length, 0);
+    if (isSilent) assert.equal(run.silence().length, 1);
+    run.commit();
+    run.restart();
+    const told = put(10) as Record<string, unknown>[];
+    const early = told.map((payload) => [payload["evicted"], payload["count"]]);
+    assert.deepEqual(early, isSilent ? [] : [[true, 1]]);
+    assert.match(run.context.lines.at(-1)?.message ?? "", /lay in the future: it begins anew/);
+    assert.deepEqual(put(20), []);
+    const closed = [{ start, end: start + 60_000, key: null, count: 2 }];
+    assert.deepEqual(put(60_010), closed);
+    // What lay there is gone: the silence does not go there again.
+    assert.equal(run.silence().length, 1);
+    assert.deepEqual(put(120_010), []);
+    assert.deepEqual(run.late, []);
+    run.commit();
+    assert.equal(run.counts.get("window evicted") ?? 0, isSilent ? 0 : 1);
+  });
+}
+
+test("window's time stands when the clock steps back and its events have a time of their own", () => {
+  const run = new ChainRun([{ window: { tumbling: "1m" } }]);
+  run.put({ time: start, receivedAt: start + 1 });
+  run.put({ time: start + 60_000, receivedAt: start + 60_001 });
+  run.clock.wall = start - 2 * 86_400_000;
+  run.put({ time: run.clock.wall - 5, receivedAt: run.clock.wall });
+  assert.deepEqual(
+    run.late.map(({ time }) => time),
+    [run.clock.wall - 5],
+  );
+});
+
 test("window drops what is open when its options are others, tells so, and begins anew", () => {
   const run = new ChainRun([{ window: { tumbling: "1s" } }]);
   run.put({ time: start, payload: {} });
@@ -123,6 +220,22 @@ test("a window that reads two streams waits for the slower one until that has go
   assert.equal(run.silence("slow").length, 1);
   assert.equal(run.chain.idleAfterMs("slow"), null);
   assert.equal(put("fast", 6_000), 1);
+});
+
+test("a window does not wait for a stream that is read no more", () => {
+  const window: Written = { window: { tumbling: "1s" } };
+  const run = new ChainRun([window], ".", ["in", "old"]);
+  run.put({ stream: "old", time: start, payload: {} });
+  run.put({ stream: "in", time: start + 5_000, payload: {} });
+  run.commit();
+  run.restart([window], ["in"]);
+  assert.equal(run.put({ stream: "in", time: start + 6_500, payload: {} }).length, 2);
+  assert.equal(run.silence("in").length, 1);
+  // Nor does it for one that another configuration reads again, until it speaks.
+  run.commit();
+  run.restart([window], ["in", "old"]);
+  run.put({ stream: "in", time: start + 20_000, payload: {} });
+  assert.equal(run.put({ stream: "in", time: start + 30_000, payload: {} }).length, 1);
 });
 
 test("enrich reads its table anew when the file changes, and keeps it while the file is wrong", async (t) => {

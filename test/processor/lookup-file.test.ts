@@ -23,13 +23,16 @@ test("rowsIn() says what is wrong with a table, and where", () => {
   const wrong: readonly (readonly [string, boolean, RegExp])[] = [
     ["", false, /it is empty/],
     ["id\na\na\n", false, /row 2 has id a a second time/],
-    ["name\na\n", false, /row 1 has no id/],
+    ["name\na\n", false, /it has no column id/],
+    ["name\n", false, /it has no column id/],
+    ["id,name\n,a\n", false, /row 1 has no id/],
     ["id,n\na\n", false, /row 1 has 1 cells, the first line 2/],
     ['id\n"a\n', false, /at character 3/],
     ['id\na"b\n', false, /at character 3/],
     ["7", true, /neither a list nor an object/],
     ["[7]", true, /row 1 is no object/],
-    ['[{"n":1}]', true, /row 1 has no id/],
+    ['[{"n":1}]', true, /it has no column id/],
+    ['[{"id":1},{"n":1}]', true, /row 2 has no id/],
   ];
   for (const [text, isJson, reason] of wrong)
     assert.throws(() => rowsIn(text, "id", isJson), { message: reason }, text);

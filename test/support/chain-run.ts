@@ -25,19 +25,23 @@ export class ChainRun {
   readonly refused: ChainOutcome["refused"][number][] = [];
   readonly #settings: readonly StepSettings[];
   readonly #baseDir: string;
+  readonly #from: readonly string[];
   chain: Chain;
   #seq = 0;
 
-  constructor(steps: readonly Written[], baseDir = ".") {
+  /** `from`: the streams that it reads. */
+  constructor(steps: readonly Written[], baseDir = ".", from: readonly string[] = ["in"]) {
     this.#settings = settingsOf(steps);
     this.#baseDir = baseDir;
-    this.chain = this.#build();
+    this.#from = from;
+    this.chain = this.#build(this.#settings, from);
   }
 
-  #build(settings = this.#settings): Chain {
+  #build(settings: readonly StepSettings[], from: readonly string[]): Chain {
     const { clock, context } = this;
     return createChain(settings, {
       name: "proc",
+      from,
       clock,
       log: context.log,
       baseDir: this.#baseDir,
@@ -97,9 +101,9 @@ export class ChainRun {
     }
   }
 
-  /** Another process, on what was committed; perhaps with other steps. */
-  restart(steps?: readonly Written[]): void {
-    this.chain = this.#build(steps && settingsOf(steps));
+  /** Another process, on what was committed; perhaps with other steps, or reading other streams. */
+  restart(steps?: readonly Written[], from: readonly string[] = this.#from): void {
+    this.chain = this.#build(steps === undefined ? this.#settings : settingsOf(steps), from);
     this.chain.clear();
     for (const space of this.chain.spaces) {
       const rows = [...(this.state.get(space) ?? [])].map(([key, value]) => ({ key, value }));

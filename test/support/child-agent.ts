@@ -75,7 +75,7 @@ export async function childAgent(
     async start() {
       const log = options.logFile === undefined ? "pipe" : openSync(options.logFile, "a");
       const program = options.program ?? ["src/main.ts", "run", "--config"];
-      const [command = "", ...args] = [
+      const [command, ...args] = [
         ...(options.within ?? []),
         process.execPath,
         ...nodeFlags,

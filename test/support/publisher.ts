@@ -3,9 +3,11 @@
  *
  *   node test/support/publisher.ts --url mqtt://127.0.0.1:1883 --topic load/d1 --count 100000 --qos 1
  *     [--window 500] [--size 90] [--rate 0] [--ahead 0] [--from 0] [--retain] [--resilient] [--noise]
+ *     [--readings]
  *
  * Message `n` (from `--from`, in order) is {"device":"d1","n":n,"temperature":…}, padded to `--size` bytes
- * (with `--noise` by what does not compress). Prints
+ * (with `--noise` by what does not compress); with `--readings` it is one of reading.ts, on the topic's level of its
+ * device. Prints
  * JSON lines {"acknowledged":…} at most each 100 ms, and {"acknowledged":count,"done":true,"seconds":…} at the end,
  * exit 0. With `--resilient` a broken connection is made again (a persistent session, 3.1.1) and what was not
  * acknowledged is sent again with the DUP flag and the same identifier, in order, before anything new; without it,
@@ -16,6 +18,7 @@ import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
+import { readingOf } from "./reading.ts";
 
 const { values } = parseArgs({
   options: {
@@ -31,6 +34,7 @@ const { values } = parseArgs({
     retain: { type: "boolean", default: false },
     resilient: { type: "boolean", default: false },
     noise: { type: "boolean", default: false },
+    readings: { type: "boolean", default: false },
   },
 });
 const url = new URL(values.url ?? "mqtt://127.0.0.1:1883");
@@ -67,10 +71,11 @@ function pad(length: number): string {
 }
 
 function publish(n: number, messageId: number, dup: boolean): Buffer {
+  const reading = values.readings ? readingOf(n) : null;
   const packet = {
     cmd: "publish" as const,
-    topic,
-    payload: payload(n),
+    topic: reading === null ? topic : `${topic}/${reading.device}`,
+    payload: reading === null ? payload(n) : JSON.stringify(reading),
     qos,
     dup,
     retain: values.retain,

@@ -20,6 +20,8 @@ export interface PublisherOptions {
   readonly size?: number;
   /** Payloads do not compress. */
   readonly noise?: boolean;
+  /** Messages are readings (reading.ts), each on the topic's level of its device. */
+  readonly readings?: boolean;
   readonly retain?: boolean;
   /** Connect again and resend with the DUP flag when the connection breaks. */
   readonly resilient?: boolean;
@@ -35,7 +37,7 @@ export interface Publisher {
 }
 
 export function startPublisher(options: PublisherOptions): Publisher {
-  const { resilient = false, retain = false, noise = false, ...rest } = options;
+  const { resilient = false, retain = false, noise = false, readings = false, ...rest } = options;
   const named = Object.entries(rest).flatMap(([name, value]) => [`--${name}`, String(value)]);
   const child = spawn(
     process.execPath,
@@ -45,6 +47,7 @@ export function startPublisher(options: PublisherOptions): Publisher {
       ...(resilient ? ["--resilient"] : []),
       ...(retain ? ["--retain"] : []),
       ...(noise ? ["--noise"] : []),
+      ...(readings ? ["--readings"] : []),
     ],
     { stdio: ["pipe", "pipe", "pipe"] },
   );

@@ -32,7 +32,7 @@ const examples: Example[] = [
 ].map(([, prints = "", text = ""]) => ({ prints: prints.split("; "), text }));
 
 test("README has an example of each thing, and says of each what it prints", () => {
-  assert.equal(examples.length, 5);
+  assert.equal(examples.length, 6);
   assert.equal(section.match(/```ts/g)?.length, examples.length);
 });
 
