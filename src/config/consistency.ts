@@ -207,7 +207,8 @@ function checkColumns(value: unknown): Finding[] {
   return entriesOf(value, "sinks").flatMap(([name, sink]): Finding[] => {
     const [columns, format] = [valueAt(sink, ["columns"]), valueAt(sink, ["format"])];
     const isFile = valueAt(sink, ["type"]) === "file";
-    if (!isFile || columns === undefined || format === "csv") return [];
+    const isEmpty = !isMap(columns) || Object.keys(columns).length === 0;
+    if (!isFile || isEmpty || format === "csv") return [];
     const found = `found beside format ${shown(format ?? "ndjson")}`;
     return [{ path: ["sinks", name, "columns"], at: "key", found, allowed: "with format csv" }];
   });

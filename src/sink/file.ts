@@ -27,6 +27,8 @@ export const fileSinkOptions = group(
     }),
     columns: mapOf(text({ doc: "A path into the payload" }), {
       doc: "For csv: columns by name, in place of the headers and the payload as JSON",
+      default: {},
+      example: { temperature: "values.t" },
     }),
     rotate: duration({
       doc: "After this long the next event begins a new file",
