@@ -8,8 +8,8 @@ if [ -e "$list" ]; then
   while read -r file; do rm -f "$file"; done <"$list"
   rm -f "$list"
 fi
-for folder in /usr/lib/holdfast/bin /usr/lib/holdfast /usr/share/holdfast/drop-ins /usr/share/holdfast /usr/share/doc/holdfast; do
-  rmdir "$folder" 2>/dev/null || true
+for folder in /usr/lib/holdfast /usr/share/holdfast /usr/share/doc/holdfast; do
+  if [ -d "$folder" ]; then find "$folder" -depth -type d -exec rmdir {} \; 2>/dev/null || true; fi
 done
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 if [ "${1:-}" = --purge ]; then

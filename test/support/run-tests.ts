@@ -4,6 +4,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { globSync } from "node:fs";
+import { resolve } from "node:path";
 
 const slow = /^test\/(suite|fault|system)\//;
 const which = process.argv[2];
@@ -25,6 +26,10 @@ const result = spawnSync(
     `--test-concurrency=${which === "fast" ? 2 : 1}`,
     ...files,
   ],
-  { stdio: "inherit" },
+  {
+    stdio: "inherit",
+    // As `npm start` has it: half of what a process costs here is to strip the types of what it loads.
+    env: { NODE_COMPILE_CACHE: resolve("node_modules/.cache/holdfast"), ...process.env },
+  },
 );
 process.exit(result.status ?? 1);

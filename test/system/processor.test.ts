@@ -86,14 +86,14 @@ test("a handler with state has had its effects exactly once for each event after
     counting,
     "    steps: [{ filter: 'payload.temperature < 30.0' }]",
   );
-  const count = 15_000;
+  const count = 30_000;
   const publisher = startPublisher({
     url: `mqtt://127.0.0.1:${port}`,
     topic: "load/d1",
     count,
     qos: 1,
     window: 200,
-    rate: 3_000,
+    rate: 2_000,
     resilient: true,
   });
   t.after(() => publisher.end());

@@ -43,12 +43,21 @@ async function receiver(t: TestContext, folder: string) {
     kill,
     start,
     told: async () => (await (await fetch(url)).json()) as Readonly<Record<string, Told>>,
+    /** What a kill has torn ends without a brace; it was never answered for, and came again. */
     kept: () =>
       readFileSync(file, "utf8")
         .split("\n")
-        .filter((line) => line !== "")
-        .map((line) => JSON.parse(line) as { stream: string; seq: number }),
+        .filter((line) => line.endsWith("}"))
+        .flatMap((line) => parsed(line)),
   };
+}
+
+function parsed(line: string): { stream: string; seq: number }[] {
+  try {
+    return [JSON.parse(line) as { stream: string; seq: number }];
+  } catch {
+    return [];
+  }
 }
 
 const lines = (stream: string, seqs: readonly number[], payload: unknown = {}): string =>
@@ -99,11 +108,8 @@ test("receiver.mjs keeps each name once and tells holes, until they come or the 
     [11, 12],
   ]);
   await kill();
-  const whole = readFileSync(file, "utf8")
-    .split("\n")
-    .filter((line) => line.endsWith("}"));
-  assert.equal(whole.length, 11);
-  assert.throws(kept, "the torn line is still there, alone on its own");
+  assert.equal(kept().length, 11);
+  assert.match(readFileSync(file, "utf8"), /^\{"device":"d","epoch":"e","stream":"a","se$/m);
 });
 
 test("receiver.mjs has each event once when answers are lost, and it and the agent are killed while they talk", async (t) => {
