@@ -10,6 +10,7 @@ export interface Mosquitto {
   readonly port: number;
   readonly url: string;
   readonly log: () => string;
+  pid(): number;
   /** SIGKILL: what it held in memory is gone. */
   kill(): Promise<void>;
   /** SIGTERM. */
@@ -44,6 +45,7 @@ export async function startMosquitto(
     port: chosen,
     url: `mqtt://127.0.0.1:${chosen}`,
     log: () => output,
+    pid: () => child?.pid ?? 0,
     kill: () => end("SIGKILL"),
     stop: () => end("SIGTERM"),
     async start() {

@@ -105,11 +105,24 @@ export function chainFlow(
     ...steps,
     { type: "mqtt out", topic, qos: "1", retain: "false", broker: "broker" },
   ];
-  const broker = {
-    id: "broker",
+  return flowOf([brokerNode("broker", brokerPort)], nodes);
+}
+
+/** What comes in on `load/#` at one broker goes out at another as it is, at QoS 1. */
+export function forwardFlow(fromPort: number, toPort: number): readonly Node[] {
+  const brokers = [brokerNode("from", fromPort), brokerNode("to", toPort)];
+  return flowOf(brokers, [
+    { type: "mqtt in", topic: "load/#", qos: "1", datatype: "buffer", broker: "from", inputs: 0 },
+    { type: "mqtt out", topic: "", qos: "1", retain: "false", broker: "to" },
+  ]);
+}
+
+function brokerNode(id: string, port: number): Node {
+  return {
+    id,
     type: "mqtt-broker",
     broker: "127.0.0.1",
-    port: String(brokerPort),
+    port: String(port),
     clientid: "node-red",
     autoConnect: true,
     usetls: false,
@@ -117,9 +130,12 @@ export function chainFlow(
     keepalive: "60",
     cleansession: false,
   };
+}
+
+function flowOf(brokers: readonly Node[], nodes: readonly Node[]): readonly Node[] {
   const wired = nodes.map((node, index) => {
     const wires = index < nodes.length - 1 ? [[`n${index + 1}`]] : [];
     return { ...node, id: `n${index}`, z: "chain", x: 100, y: 100, wires };
   });
-  return [{ id: "chain", type: "tab", label: "chain" }, broker, ...wired];
+  return [{ id: "chain", type: "tab", label: "chain" }, ...brokers, ...wired];
 }
