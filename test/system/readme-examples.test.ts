@@ -97,6 +97,8 @@ test("README's two workers in two terminals have each event once, each key's in 
   const lines = (): string[] => both.flatMap(({ output }) => output().match(/^d\d \d$/gm) ?? []);
   // A second one that joins amid a batch has what of it is its own now handled again (its effects are not made twice).
   await until("nine lines", () => lines().length === 9);
+  const pending = (): string => server.cli("XPENDING", "readings", "sharing");
+  await until("them to be acknowledged", () => pending().startsWith("0"));
   both.push(start(t, text, server.url, state));
   await until("eighteen lines", () => lines().length >= 18);
   for (const each of both) await ended(each);
