@@ -89,7 +89,7 @@ for (const { prints, text } of examples) {
   }
 }
 
-test("README's two workers in two terminals have each event once, each key's in order", async (t) => {
+test("README's two workers in two terminals have each event, and a join has at most once more what was under way", async (t) => {
   const text = examples[1]?.text ?? "";
   server.cli("FLUSHALL");
   const state = tempDir(t);
@@ -102,6 +102,9 @@ test("README's two workers in two terminals have each event once, each key's in 
   both.push(start(t, text, server.url, state));
   await until("eighteen lines", () => lines().length >= 18);
   for (const each of both) await ended(each);
-  const expected = Array.from({ length: 9 }, (_, n) => `d${n % 3} ${n}`);
-  assert.deepEqual(lines().sort(), [...expected, ...expected].sort());
+  // Each was emitted twice; what a join has handled again is shown once more, and nothing else is.
+  for (const one of Array.from({ length: 9 }, (_, n) => `d${n % 3} ${n}`)) {
+    const times = lines().filter((line) => line === one).length;
+    assert.ok(times === 2 || times === 3, `${one}: ${times} times`);
+  }
 });
