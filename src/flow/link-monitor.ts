@@ -51,16 +51,12 @@ export class LinkMonitor {
     this.#timer = null;
   }
 
-  /** A sink that was away delivers again. */
-  reached(sink: string): void {
+  /** A sink that was away delivers again; left out: a probe has reached its far side. */
+  reached(sink?: string): void {
     this.#silent.clear();
-    this.#wakeAll(sink);
-  }
-
-  #wakeAll(but?: string): void {
     const sleepers = [...this.#sleepers];
     this.#sleepers.clear();
-    for (const [name, { wake }] of sleepers) if (name !== but) wake();
+    for (const [name, { wake }] of sleepers) if (name !== sink) wake();
   }
 
   #schedule(): void {
@@ -83,7 +79,7 @@ export class LinkMonitor {
     });
     const isBack = (await Promise.all(looks)).includes(true);
     this.#isLooking = false;
-    if (isBack) this.reached("");
+    if (isBack) this.reached();
     else this.#schedule();
   }
 }
