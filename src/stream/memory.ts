@@ -32,6 +32,7 @@ interface Group {
   /** Everything up to here was handed out. */
   last: string;
   readonly pending: Map<string, Pending>;
+  /** In the order in which they joined. */
   readonly members: Set<string>;
 }
 
@@ -307,7 +308,8 @@ class MemoryMember implements contract.Member {
     const found: Pending[] = [];
     if (membership.keyField !== undefined) {
       // Order by key: one member reads, the others stand by; it begins with what those before it left.
-      if ([...group.members].sort()[0] !== consumer) return found;
+      const [first] = group.members;
+      if (first !== consumer) return found;
       for (const pending of group.pending.values()) {
         if (!group.members.has(pending.consumer) && found.length < max) found.push(pending);
       }

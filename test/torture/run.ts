@@ -101,7 +101,9 @@ async function workers(): Promise<boolean> {
         Number(values.seed),
         mkdtempSync(join(tmpdir(), "holdfast-torture-")),
       ];
-      const plan = { folder, store, isOrdered, seed, events: Number(values.events) };
+      // A process needs half a second to its first event: killed sooner, four of them do little else than start.
+      const pausesMs = [300, 1_700] as const;
+      const plan = { folder, store, isOrdered, seed, events: Number(values.events), pausesMs };
       const report = await workersRun(plan);
       const kept = isKept(report, isOrdered);
       process.stdout.write(

@@ -23,6 +23,8 @@ export interface WorkersPlan {
   readonly fault?: WorkerFault;
   /** So many kills of workers, spread over the emitting; left out: as many as fall while there is something to do. */
   readonly kills?: number;
+  /** Between two kills at least and at most, ms; left out: 150 to 650. */
+  readonly pausesMs?: readonly [number, number];
   /** How long it may take after the last event was emitted, ms. */
   readonly limitMs?: number;
 }
@@ -67,7 +69,8 @@ export async function workersRun(plan: WorkersPlan): Promise<WorkersReport> {
   const kills = { worker: 0, server: 0 };
   const end = new AbortController();
   const most = plan.kills ?? Infinity;
-  const killing = kill({ pool, server, start, random, kills, most }, end.signal);
+  const pausesMs = plan.pausesMs ?? [150, 650];
+  const killing = kill({ pool, server, start, random, kills, most, pausesMs }, end.signal);
   // What is fast is not done before it was killed often enough: each part waits for its share of them.
   const share = (part: number): boolean => kills.worker >= (plan.kills ?? 0) * part;
   const emitted = await emitAll(server.url, plan.events, share);
@@ -143,15 +146,16 @@ interface Killing {
   readonly random: () => number;
   readonly kills: { worker: number; server: number };
   readonly most: number;
+  readonly pausesMs: readonly [number, number];
 }
 
-/** A worker each 150 to 650 ms, and about each twelfth time the server instead; one in ten while it is starting. */
+/** A worker after each pause, and about each twelfth time the server instead; one in ten while it is starting. */
 async function kill(
-  { pool, server, start, random, kills, most }: Killing,
+  { pool, server, start, random, kills, most, pausesMs: [leastMs, mostMs] }: Killing,
   end: AbortSignal,
 ): Promise<void> {
   while (!end.aborted && kills.worker < most) {
-    await delay(150 + random() * 500);
+    await delay(leastMs + random() * (mostMs - leastMs));
     if (end.aborted) return;
     if (random() < 1 / 12) {
       await server.kill();
