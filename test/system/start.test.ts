@@ -1,5 +1,6 @@
 /** `holdfast run` with nothing: the built-in configuration, for who tries it for the first time. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { createServer, type Server } from "node:net";
@@ -10,6 +11,7 @@ import { childAgent } from "../support/child-agent.ts";
 import { holdfast, startHoldfast } from "../support/command-line.ts";
 import { freePort } from "../support/mosquitto.ts";
 import { tempDir } from "../support/temp-dir.ts";
+import { until } from "../support/until.ts";
 
 /** In the order in which they are opened. */
 const builtInPorts = [8000, 8001, 1883];
@@ -84,4 +86,33 @@ sinks:
   await running.shows(/system.*cpu/i);
   running.send("SIGINT");
   assert.equal((await running.ended).code, 0);
+});
+
+/** What a failed run leaves behind goes with it. */
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // Nobody is left.
+  }
+}
+
+test("npm start passes a signal on: no agent is left behind when npm is ended", async (t) => {
+  const { configFile, httpUrl } = await childAgent(
+    tempDir(t),
+    "sources: { board: { type: system, every: 10s, stream: system } }\nstreams: { system: {} }\n",
+  );
+  const args = ["start", "--silent", "--", "--config", configFile];
+  const npm = spawn("npm", args, { stdio: ["ignore", "ignore", "inherit"], detached: true });
+  t.after(() => killGroup(npm.pid ?? 0));
+  const ended = once(npm, "exit");
+  const isUp = (): Promise<boolean> =>
+    fetch(`${httpUrl}/ready`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+  await until("the agent", isUp, 30_000);
+  npm.kill("SIGTERM");
+  await ended;
+  await until("its end", async () => !(await isUp()), 10_000);
 });
