@@ -1,4 +1,4 @@
-/** Where a sink's far side listens, as far as its options say it. */
+/** Where a far side listens. */
 export interface FarAddress {
   readonly host: string;
   readonly port: number;
@@ -16,15 +16,18 @@ const ports: Readonly<Record<string, number>> = {
   rediss: 6379,
 };
 
+/** Null: of no network, or its scheme is none that is known here. */
+export function addressOf({ protocol, hostname, port }: URL): FarAddress | null {
+  const known = ports[protocol.slice(0, -1)];
+  if (known === undefined || hostname === "") return null;
+  // RFC 3986, 3.2.2: an IPv6 address stands in brackets there, and nowhere else.
+  return { host: hostname.replace(/^\[|\]$/g, ""), port: port === "" ? known : Number(port) };
+}
+
 /** The first one that `url` names; null: none, or none of the network. */
 export function farAddressOf(options: object): FarAddress | null {
   if (!("url" in options) || typeof options.url !== "string") return null;
   const [first = ""] = options.url.split(",");
   // What options may hold in braces is in the path.
-  if (!URL.canParse(first)) return null;
-  const { protocol, hostname, port } = new URL(first);
-  const known = ports[protocol.slice(0, -1)];
-  if (known === undefined || hostname === "") return null;
-  // RFC 3986, 3.2.2: an IPv6 address stands in brackets there.
-  return { host: hostname.replace(/^\[|\]$/g, ""), port: port === "" ? known : Number(port) };
+  return URL.canParse(first) ? addressOf(new URL(first)) : null;
 }

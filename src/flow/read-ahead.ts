@@ -73,9 +73,10 @@ export class ReadAhead {
   /** Where the backlog ends; a stream that is not named here has one lane. */
   readonly #splits = new Map<string, number>();
   #positions: ReadonlyMap<string, Position> = new Map();
-  #backlogBytes: number;
+  /** Of the backlog lane: what is under way there delays what is fresh. */
+  readonly #backlogBytes: ByteBound;
   /** Of both lanes: a link may be too slow for a whole batch to be answered in time. */
-  #bytesMax: number;
+  readonly #bytes: ByteBound;
   /** Since when something waits for company, ms. */
   #waitsSinceMs: number | null = null;
 
@@ -83,8 +84,8 @@ export class ReadAhead {
     this.#parts = parts;
     this.#share = new LaneShare(parts.backlogShare ?? 0.5);
     this.#orders = { live: new FairOrder(parts.streams), backlog: new FairOrder(parts.streams) };
-    this.#backlogBytes = parts.bounds.bytes;
-    this.#bytesMax = parts.bounds.bytes;
+    this.#backlogBytes = new ByteBound(parts.bounds.bytes);
+    this.#bytes = new ByteBound(parts.bounds.bytes);
   }
 
   /** A connection begins: what waited by now is backlog, where it waited long and lanes are asked for. */
@@ -143,20 +144,16 @@ export class ReadAhead {
 
   /** A batch came to nothing: the next is half as large, until one gets through. */
   failed(): void {
-    this.#bytesMax = Math.max(batchBytesMin, this.#bytesMax / 2);
+    this.#bytes.halve();
   }
 
   /** How long a batch took to be sent, and how many bytes it was. */
   sent(lane: Lane, bytes: number, tookMs: number): void {
-    this.#bytesMax = Math.min(this.#parts.bounds.bytes, this.#bytesMax * 2);
+    this.#bytes.double();
     this.#share.sent(lane, bytes);
     if (lane !== "backlog") return;
-    const { bounds } = this.#parts;
-    if (tookMs > backlogBatchMs) {
-      this.#backlogBytes = Math.max(batchBytesMin, this.#backlogBytes / 2);
-    } else if (tookMs < backlogBatchMs / 2) {
-      this.#backlogBytes = Math.min(bounds.bytes, this.#backlogBytes * 2);
-    }
+    if (tookMs > backlogBatchMs) this.#backlogBytes.halve();
+    else if (tookMs < backlogBatchMs / 2) this.#backlogBytes.double();
   }
 
   async #readOne(
@@ -165,8 +162,8 @@ export class ReadAhead {
     { after, to }: { readonly after: number; readonly to: number },
   ): Promise<Ahead> {
     const { journal, backlog, bounds } = this.#parts;
-    const most = lane === "backlog" ? this.#backlogBytes : bounds.bytes;
-    const bytes = Math.ceil(Math.min(most, this.#bytesMax));
+    const most = lane === "backlog" ? this.#backlogBytes.value : bounds.bytes;
+    const bytes = Math.ceil(Math.min(most, this.#bytes.value));
     const found = await journal.read(stream, after, bounds.events, bytes);
     backlog.grow(stream, found.head);
     const events = found.events.filter(({ seq }) => seq <= to);
@@ -210,5 +207,24 @@ export class ReadAhead {
     const bound = lane === "backlog" ? (split ?? 0) : this.#parts.backlog.head(stream);
     const position = this.#positions.get(stream) ?? { seq: 0, ranges: [], mark: null };
     return nextOpen(position, this.#read[lane].get(stream) ?? 0, bound);
+  }
+}
+
+/** Bytes of a batch, between `batchBytesMin` and what it begins with. */
+class ByteBound {
+  readonly #max: number;
+  value: number;
+
+  constructor(max: number) {
+    this.#max = max;
+    this.value = max;
+  }
+
+  halve(): void {
+    this.value = Math.max(batchBytesMin, this.value / 2);
+  }
+
+  double(): void {
+    this.value = Math.min(this.#max, this.value * 2);
   }
 }

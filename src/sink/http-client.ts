@@ -19,6 +19,7 @@ import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, TLSSocket } from "node:tls";
 import type { Clock, Timer } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
+import { addressOf, type FarAddress } from "../core/far-address.ts";
 import { readTlsClient, type TlsClientFiles, type TlsClientSettings } from "../core/tls.ts";
 import { connectionError } from "./http-answers.ts";
 
@@ -114,8 +115,8 @@ export class HttpClient {
 
   #connect(files: TlsClientFiles | undefined, signal: AbortSignal): Promise<Socket> {
     const { url, clock, timeouts } = this.#parts;
-    const host = hostOf(url);
-    const port = portOf(url);
+    // Its schemes are known there.
+    const { host, port } = addressOf(url) as FarAddress;
     const connected = Promise.withResolvers<Socket>();
     // Happy eyeballs as Node does it; a certificate is for the name, and an address has none (RFC 6066).
     const socket =
@@ -270,16 +271,6 @@ function isConnected(socket: Socket): boolean {
 function isCut(error: Error): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === "ECONNRESET" || code === "EPIPE" || code === "ECONNABORTED";
-}
-
-/** An IPv6 address stands in brackets in a URL alone. */
-function hostOf(url: URL): string {
-  return url.hostname.replace(/^\[(.*)\]$/, "$1");
-}
-
-function portOf(url: URL): number {
-  if (url.port !== "") return Number(url.port);
-  return url.protocol === "https:" ? 443 : 80;
 }
 
 function servername(host: string): { servername?: string } {

@@ -13,6 +13,7 @@ import type { IClientOptions, IClientPublishOptions, MqttClient } from "mqtt";
 import type { Context } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
+import { addressOf, type FarAddress } from "../core/far-address.ts";
 import {
   boolean,
   duration,
@@ -339,7 +340,10 @@ class MqttSink implements Sink {
 
   #clientOptions(version: Version): IClientOptions {
     const { url, username, password, clientId, ackTimeout, qos, tls } = this.#options;
-    const { protocol, hostname, port, username: urlUser, password: urlPassword } = new URL(url);
+    const where = new URL(url);
+    const { protocol, username: urlUser, password: urlPassword } = where;
+    // Its schemes are known there.
+    const { host, port } = addressOf(where) as FarAddress;
     const isTls = protocol === "mqtts:";
     const user = username ?? (urlUser === "" ? undefined : decodeURIComponent(urlUser));
     const statusTopic = this.#statusTopic();
@@ -348,9 +352,8 @@ class MqttSink implements Sink {
       password?.reveal() ?? (urlPassword === "" ? undefined : decodeURIComponent(urlPassword));
     return {
       protocol: isTls ? "mqtts" : "mqtt",
-      // An IPv6 address stands in brackets in a URL alone.
-      hostname: hostname.replace(/^\[(.*)\]$/, "$1"),
-      port: port === "" ? (isTls ? 8883 : 1883) : Number(port),
+      hostname: host,
+      port,
       ...(isTls && readTlsClient(tls)),
       protocolVersion: version,
       // Not a source's: one of the same name, at the same broker, would be thrown out by it, and throw it out.

@@ -1,5 +1,6 @@
 /** Where a server is and who we are there, read from its URL. */
 import { HoldfastError } from "../core/errors.ts";
+import { addressOf } from "../core/far-address.ts";
 
 export interface ServerAddress {
   readonly address: { readonly path: string } | { readonly host: string; readonly port: number };
@@ -8,6 +9,9 @@ export interface ServerAddress {
   readonly password?: string;
   readonly db?: number;
 }
+
+/** Where no host is named. */
+const here = { host: "localhost", port: 6379 };
 
 /** @throws HoldfastError STREAM_INVALID */
 export function parseAddress(text: string): ServerAddress {
@@ -27,12 +31,7 @@ export function parseAddress(text: string): ServerAddress {
   if (db !== null && !/^\d+$/.test(db)) throw invalidUrl(`database ${db} is no number`);
   const path = decodeURIComponent(url.pathname);
   return {
-    address: isUnix
-      ? { path }
-      : {
-          host: url.hostname.replace(/^\[|\]$/g, "") || "localhost",
-          port: Number(url.port || 6379),
-        },
+    address: isUnix ? { path } : (addressOf(url) ?? here),
     isTls: url.protocol === "valkeys:" || url.protocol === "rediss:",
     ...(url.username !== "" && { username: decodeURIComponent(url.username) }),
     ...(url.password !== "" && { password: decodeURIComponent(url.password) }),
