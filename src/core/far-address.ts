@@ -1,4 +1,5 @@
-/** Where a far side listens. */
+/** Where a far side listens, and who we are there, read from its URL. */
+
 export interface FarAddress {
   readonly host: string;
   readonly port: number;
@@ -22,6 +23,25 @@ export function addressOf({ protocol, hostname, port }: URL): FarAddress | null 
   if (known === undefined || hostname === "") return null;
   // RFC 3986, 3.2.2: an IPv6 address stands in brackets there, and nowhere else.
   return { host: hostname.replace(/^\[|\]$/g, ""), port: port === "" ? known : Number(port) };
+}
+
+/** Who a URL says we are; left out what it does not say. What is encoded wrongly stands for itself. */
+export function credentialsOf({ username, password }: URL): {
+  readonly username?: string;
+  readonly password?: string;
+} {
+  return {
+    ...(username !== "" && { username: decoded(username) }),
+    ...(password !== "" && { password: decoded(password) }),
+  };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text.replaceAll(/%(?![0-9A-Fa-f]{2})/g, "%25"));
+  } catch {
+    return text;
+  }
 }
 
 /** The first one that `url` names; null: none, or none of the network. */

@@ -5,6 +5,7 @@
 import type { OutgoingHttpHeaders } from "node:http";
 import type { Context } from "../core/context.ts";
 import { HoldfastError } from "../core/errors.ts";
+import { credentialsOf } from "../core/far-address.ts";
 import { duration, mapOf, oneOf, optional, secret, text, type InferAll } from "../core/field.ts";
 import type { Counter } from "../core/metrics.ts";
 import { tlsClientOptions } from "../core/tls.ts";
@@ -109,8 +110,9 @@ export class HttpSender {
       name.toLowerCase(),
       value.reveal(),
     ]);
-    const user = username ?? decodeURIComponent(url.username);
-    const word = password?.reveal() ?? decodeURIComponent(url.password);
+    const own = credentialsOf(url);
+    const user = username ?? own.username ?? "";
+    const word = password?.reveal() ?? own.password ?? "";
     const basic = `Basic ${Buffer.from(`${user}:${word}`).toString("base64")}`;
     this.#headers = {
       ...(user !== "" && { authorization: basic }),

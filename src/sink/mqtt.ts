@@ -13,7 +13,7 @@ import type { IClientOptions, IClientPublishOptions, MqttClient } from "mqtt";
 import type { Context } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
-import { addressOf, type FarAddress } from "../core/far-address.ts";
+import { addressOf, credentialsOf, type FarAddress } from "../core/far-address.ts";
 import {
   boolean,
   duration,
@@ -341,15 +341,14 @@ class MqttSink implements Sink {
   #clientOptions(version: Version): IClientOptions {
     const { url, username, password, clientId, ackTimeout, qos, tls } = this.#options;
     const where = new URL(url);
-    const { protocol, username: urlUser, password: urlPassword } = where;
+    const own = credentialsOf(where);
     // Its schemes are known there.
     const { host, port } = addressOf(where) as FarAddress;
-    const isTls = protocol === "mqtts:";
-    const user = username ?? (urlUser === "" ? undefined : decodeURIComponent(urlUser));
+    const isTls = where.protocol === "mqtts:";
+    const user = username ?? own.username;
     const statusTopic = this.#statusTopic();
     const payload = Buffer.from(statusMessage(this.#device, "offline"));
-    const word =
-      password?.reveal() ?? (urlPassword === "" ? undefined : decodeURIComponent(urlPassword));
+    const word = password?.reveal() ?? own.password;
     return {
       protocol: isTls ? "mqtts" : "mqtt",
       hostname: host,

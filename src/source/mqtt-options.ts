@@ -11,6 +11,7 @@ import {
   url,
   type Infer,
 } from "../core/field.ts";
+import { addressOf, credentialsOf, type FarAddress } from "../core/far-address.ts";
 import { readTlsClient, tlsClientOptions } from "../core/tls.ts";
 import type { ConnectionPlan, Protocol } from "./mqtt-link.ts";
 import { sourceOptions } from "./source.ts";
@@ -70,9 +71,6 @@ export const mqttSourceOptions = group(
 );
 export type MqttSourceOptions = Infer<typeof mqttSourceOptions>;
 
-/** The ports that IANA gives to MQTT. */
-const standardPorts = { "mqtt:": 1883, "mqtts:": 8883 } as const;
-
 /**
  * What a connection needs. Files are read each time, so that rotated ones are seen.
  * @throws HoldfastError SECRET_UNREADABLE
@@ -84,23 +82,18 @@ export function connectionPlan(
 ): ConnectionPlan {
   const url = new URL(options.url);
   const isSecure = url.protocol === "mqtts:";
+  const own = credentialsOf(url);
   return {
-    // An IPv6 address stands in brackets.
-    host: url.hostname.replaceAll(/^\[|\]$/g, ""),
-    port: url.port === "" ? standardPorts[isSecure ? "mqtts:" : "mqtt:"] : Number(url.port),
+    // Its schemes are known there.
+    ...(addressOf(url) as FarAddress),
     tls: isSecure ? readTlsClient(options.tls) : null,
     protocol,
     clientId,
-    username: options.username ?? (decoded(url.username) || undefined),
-    password: options.password?.reveal() ?? (decoded(url.password) || undefined),
+    username: options.username ?? own.username,
+    password: options.password?.reveal() ?? own.password,
     keepAliveMs: options.keepAlive,
     sessionExpiryMs: options.sessionExpiry,
     receiveMaximum: options.receiveMaximum,
     connectTimeoutMs: options.connectTimeout,
   };
-}
-
-/** A `%` that begins no code stands for itself. */
-function decoded(text: string): string {
-  return decodeURIComponent(text.replaceAll(/%(?![0-9A-Fa-f]{2})/g, "%25"));
 }

@@ -1,6 +1,6 @@
 /** Where a server is and who we are there, read from its URL. */
 import { HoldfastError } from "../core/errors.ts";
-import { addressOf } from "../core/far-address.ts";
+import { addressOf, credentialsOf } from "../core/far-address.ts";
 
 export interface ServerAddress {
   readonly address: { readonly path: string } | { readonly host: string; readonly port: number };
@@ -33,8 +33,7 @@ export function parseAddress(text: string): ServerAddress {
   return {
     address: isUnix ? { path } : (addressOf(url) ?? here),
     isTls: url.protocol === "valkeys:" || url.protocol === "rediss:",
-    ...(url.username !== "" && { username: decodeURIComponent(url.username) }),
-    ...(url.password !== "" && { password: decodeURIComponent(url.password) }),
+    ...credentialsOf(url),
     ...(db !== null && { db: Number(db) }),
   };
 }

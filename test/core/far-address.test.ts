@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { farAddressOf } from "../../src/core/far-address.ts";
+import { credentialsOf, farAddressOf } from "../../src/core/far-address.ts";
 
 test("farAddressOf() reads the first address, with the scheme's own port where none is named", () => {
   const told = (url: string) => farAddressOf({ url });
@@ -18,4 +18,13 @@ test("farAddressOf() knows none where a sink has no address, or none of the netw
   assert.equal(farAddressOf({ path: "/tmp" }), null);
   assert.equal(farAddressOf({ url: "unix:///run/valkey.sock" }), null);
   assert.equal(farAddressOf({ url: "nothing" }), null);
+});
+
+test("credentialsOf() takes what is encoded wrongly as it stands", () => {
+  const told = (who: string) => credentialsOf(new URL(`mqtt://${who}far.example`));
+  assert.deepEqual(told(""), {});
+  assert.deepEqual(told("me@"), { username: "me" });
+  assert.deepEqual(told("m%40e:50%25@"), { username: "m@e", password: "50%" });
+  assert.deepEqual(told("me:50%@"), { username: "me", password: "50%" });
+  assert.deepEqual(told("me:%ff@"), { username: "me", password: "%ff" });
 });

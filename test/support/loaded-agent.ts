@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { readArchive } from "./archive.ts";
-import { childAgent, type ChildAgent } from "./child-agent.ts";
-import { freePort } from "./mosquitto.ts";
-import { startPublisher, type Publisher } from "./publishing.ts";
+import type { childAgent, ChildAgent } from "./child-agent.ts";
+import { fedAgent } from "./fed-agent.ts";
+import type { Publisher } from "./publishing.ts";
 import { until } from "./until.ts";
 
 export interface Load {
@@ -34,33 +34,10 @@ export async function loadedAgent(
   load: Load,
 ): Promise<LoadedAgent> {
   const { count, rate, size, stream = "", sink = "" } = load;
-  const port = await freePort();
   const archive = join(folder, "archive");
-  const agent = await childAgent(
-    folder,
-    `
-sources:
-  in: { type: broker, listen: "127.0.0.1:${port}", topics: ["load/{device}"], stream: load }
-streams:
-  load: { linger: 20ms${stream} }
-sinks:
-  files: { type: file, path: ${archive}, from: [load]${sink} }
-`,
-    load.agent,
-  );
-  t.after(() => agent.kill());
-  await agent.start();
-  const publisher = startPublisher({
-    url: `mqtt://127.0.0.1:${port}`,
-    topic: "load/d1",
-    count,
-    rate,
-    qos: 1,
-    window: 500,
-    size,
-    noise: true,
-  });
-  t.after(() => publisher.end());
+  const files = `sinks:\n  files: { type: file, path: ${archive}, from: [load]${sink} }\n`;
+  const { agent, publish } = await fedAgent(t, folder, files, { stream, agent: load.agent });
+  const publisher = publish({ count, rate, window: 500, size, noise: true });
   await until("the load to run", () => publisher.acknowledged() > 500);
   const archived = (): number[] =>
     readArchive(archive, "load").map(({ payload }) => Number(payload["n"]));

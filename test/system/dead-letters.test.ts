@@ -3,11 +3,10 @@ import assert from "node:assert/strict";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { childAgent, type ChildAgent } from "../support/child-agent.ts";
+import type { ChildAgent } from "../support/child-agent.ts";
 import { holdfast } from "../support/command-line.ts";
+import { fedAgent } from "../support/fed-agent.ts";
 import { untilFigure } from "../support/figures.ts";
-import { freePort } from "../support/mosquitto.ts";
-import { startPublisher } from "../support/publishing.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
 
@@ -40,14 +39,10 @@ async function started(t: TestContext): Promise<{ agent: ChildAgent; folder: str
   mkdirSync(join(folder, "handlers"));
   writeFileSync(join(folder, "handlers", "handler.mjs"), handler);
   writeFileSync(join(folder, "handlers", "broken"), "");
-  const port = await freePort();
-  const agent = await childAgent(
+  const { agent, publish } = await fedAgent(
+    t,
     folder,
     `
-sources:
-  in: { type: broker, listen: "127.0.0.1:${port}", topics: ["load/{device}"], stream: load }
-streams:
-  load: { linger: 20ms, schema: { n: { type: number, max: 89 } } }
 processors:
   count:
     from: load
@@ -56,13 +51,9 @@ processors:
     batch: { wait: 20ms }
     retry: { attempts: 1 }
 `,
+    { stream: ", schema: { n: { type: number, max: 89 } }" },
   );
-  t.after(() => agent.kill());
-  await agent.start();
-  const url = `mqtt://127.0.0.1:${port}`;
-  const publisher = startPublisher({ url, topic: "load/d1", count: 100, qos: 1, window: 100 });
-  t.after(() => publisher.end());
-  await publisher.done;
+  await publish({ count: 100, window: 100 }).done;
   await untilFigure(agent, 'holdfast_dlq_events{stream="load"}', (value) => value === 19);
   return { agent, folder };
 }

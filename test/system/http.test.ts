@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { promisify } from "node:util";
 import { metricTable } from "../../src/core/metrics.ts";
-import { childAgent, type ChildAgent } from "../support/child-agent.ts";
+import type { ChildAgent } from "../support/child-agent.ts";
+import { fedAgent } from "../support/fed-agent.ts";
 import { figure, untilFigure, untilPartIs } from "../support/figures.ts";
 import { freePort, requireProgram } from "../support/mosquitto.ts";
-import { startPublisher } from "../support/publishing.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 /** The names of the contract, written out: a renamed metric breaks other people's dashboards. */
@@ -39,28 +39,21 @@ const contract = [
 /** 50 events through a filter, a file that takes them, and an upstream that is away. */
 async function startAgent(t: TestContext): Promise<ChildAgent> {
   const folder = tempDir(t);
-  const [port, dead] = [await freePort(), await freePort()];
-  const agent = await childAgent(
+  const dead = await freePort();
+  const { agent, publish } = await fedAgent(
+    t,
     folder,
     `
 device: { id: roof-7 }
-sources:
-  in: { type: broker, listen: "127.0.0.1:${port}", topics: ["load/{device}"], stream: load }
-streams:
-  load: { linger: 20ms, schema: { n: integer } }
 processors:
   warm: { from: load, steps: [{ filter: "payload.n >= 10" }], to: warm, batch: { wait: 10ms } }
 sinks:
   archive: { type: file, path: ${folder}/archive, from: [warm] }
   up: { type: mqtt, url: "mqtt://127.0.0.1:${dead}", from: [warm] }
 `,
+    { stream: ", schema: { n: integer }" },
   );
-  t.after(() => agent.kill());
-  await agent.start();
-  const url = `mqtt://127.0.0.1:${port}`;
-  const publisher = startPublisher({ url, topic: "load/d1", count: 50, qos: 1, window: 50 });
-  t.after(() => publisher.end());
-  await publisher.done;
+  await publish({ count: 50, window: 50 }).done;
   await untilFigure(
     agent,
     'holdfast_sink_events_total{sink="archive",status="delivered"}',

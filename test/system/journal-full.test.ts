@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Gap } from "../../src/journal/gaps.ts";
-import { childAgent, type ChildAgent } from "../support/child-agent.ts";
+import type { ChildAgent } from "../support/child-agent.ts";
+import { fedAgent } from "../support/fed-agent.ts";
 import { figure, untilFigure, untilPartIs } from "../support/figures.ts";
 import { freePort } from "../support/mosquitto.ts";
-import { startPublisher, type Publisher } from "../support/publishing.ts";
+import type { Publisher } from "../support/publishing.ts";
 import type { Subscriber } from "../support/subscriber.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
@@ -26,35 +27,19 @@ interface Started {
 
 async function startLoaded(t: TestContext, onFull: string): Promise<Started> {
   const folder = tempDir(t);
-  const [port, up] = [await freePort(), await freePort()];
-  const agent = await childAgent(
+  const up = await freePort();
+  const { agent, publish } = await fedAgent(
+    t,
     folder,
     `
-sources:
-  in: { type: broker, listen: "127.0.0.1:${port}", topics: ["load/{device}"], stream: load }
-streams:
-  load: { linger: 20ms }
 sinks:
   up: { type: mqtt, url: "mqtt://127.0.0.1:${up}", from: [load, _gaps], topic: "edge/{stream}" }
 `,
-    { journal: `  maxBytes: 1MiB\n  onFull: ${onFull}\n` },
+    { agent: { journal: `  maxBytes: 1MiB\n  onFull: ${onFull}\n` } },
   );
-  t.after(() => agent.kill());
-  await agent.start();
-  const url = `mqtt://127.0.0.1:${port}`;
-  const publisher = startPublisher({
-    url,
-    topic: "load/d1",
-    count,
-    qos: 1,
-    window,
-    size,
-    noise: true,
-  });
-  t.after(() => publisher.end());
   return {
     agent,
-    publisher,
+    publisher: publish({ count, window, size, noise: true }),
     upstream: () => startUpstream(t, folder, up),
   };
 }

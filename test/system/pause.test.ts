@@ -4,41 +4,31 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { readArchive } from "../support/archive.ts";
-import { childAgent } from "../support/child-agent.ts";
+import { fedAgent } from "../support/fed-agent.ts";
 import { untilPartIs } from "../support/figures.ts";
-import { freePort } from "../support/mosquitto.ts";
-import { startPublisher } from "../support/publishing.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
 
 test("a paused sink and a paused processor wait, after a kill as well, and go on without a loss", async (t) => {
   const folder = tempDir(t);
-  const port = await freePort();
   const archive = join(folder, "archive");
-  const agent = await childAgent(
+  const fed = await fedAgent(
+    t,
     folder,
     `
-sources:
-  in: { type: broker, listen: "127.0.0.1:${port}", topics: ["load/{device}"], stream: load }
-streams:
-  load: { linger: 20ms }
 processors:
   copy: { from: load, steps: [{ filter: "true" }], to: copied }
 sinks:
   files: { type: file, path: ${archive}, from: [load, copied] }
 `,
   );
-  t.after(() => agent.kill());
-  await agent.start();
+  const { agent } = fed;
   const ask = async (group: string, verb: string): Promise<void> => {
     const answer = await fetch(`${agent.adminUrl}/groups/${group}/${verb}`, { method: "POST" });
     assert.equal(answer.status, 200, await answer.text());
   };
   const archived = (stream: string): number => readArchive(archive, stream).length;
-  const publish = (count: number): Promise<number> => {
-    const url = `mqtt://127.0.0.1:${port}`;
-    return startPublisher({ url, topic: "load/d1", count, qos: 1, window: 100 }).done;
-  };
+  const publish = (count: number): Promise<number> => fed.publish({ count, window: 100 }).done;
   await publish(100);
   await until("both", () => archived("load") === 100 && archived("copied") === 100);
   await ask("copy", "pause");

@@ -8,11 +8,10 @@ import { test, type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { range } from "../support/archive-names.ts";
-import { childAgent } from "../support/child-agent.ts";
 import { endProcess } from "../support/end-process.ts";
+import { fedAgent } from "../support/fed-agent.ts";
 import { freePort } from "../support/mosquitto.ts";
 import { startLossyProxy } from "../support/lossy-proxy.ts";
-import { startPublisher } from "../support/publishing.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
 
@@ -117,24 +116,15 @@ test("receiver.mjs has each event once when answers are lost, and it and the age
   const far = await receiver(t, folder);
   let answers = 0;
   const way = await startLossyProxy(t, far.port, () => ++answers % 7 === 0);
-  const port = await freePort();
-  const agent = await childAgent(
+  const { agent, publish } = await fedAgent(
+    t,
     folder,
     `
-sources:
-  in: { type: broker, listen: "127.0.0.1:${port}", topics: ["load/{device}"], stream: load }
-streams:
-  load: { linger: 20ms }
 sinks:
   far: { type: http, url: "http://127.0.0.1:${way.port}/", from: [load], batch: { max: 50 } }
 `,
   );
-  t.after(() => agent.kill());
-  await agent.start();
-  const url = `mqtt://127.0.0.1:${port}`;
-  const load = { topic: "load/d1", count, rate: 500, qos: 1, window: 50, resilient: true } as const;
-  const publisher = startPublisher({ url, ...load });
-  t.after(() => publisher.end());
+  const publisher = publish({ count, rate: 500, window: 50, resilient: true });
   const held = async (): Promise<Told | undefined> => Object.values(await far.told())[0];
   // What it counts it forgets when it is killed.
   let repeated = 0;
