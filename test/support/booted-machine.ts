@@ -22,6 +22,8 @@ export interface BootedMachine {
   sh(line: string, input?: string): Said;
   /** As `sh`, and throws where it fails. */
   must(line: string, input?: string): string;
+  /** A command that runs another one of this machine's in its network. */
+  readonly inNetwork: readonly string[];
   outside(program: string, args: readonly string[], input?: string): Said;
   write(path: string, text: string): void;
   /** A process id in it, as this machine counts. */
@@ -73,6 +75,7 @@ export async function bootMachine(
       if (code !== 0) throw new Error(`${line}: ${code}\n${out}\n${err}`);
       return out;
     },
+    inNetwork: ["nsenter", "-t", String(leader), "-n"],
     outside: (program, words, input) => enter(["-n"], [program, ...words], input),
     write(path, text) {
       machine.must(`mkdir -p ${dirname(path)} && cat > ${path}`, text);
@@ -101,10 +104,13 @@ function isUp(machine: BootedMachine): boolean {
   return /running|degraded/.test(machine.sh("systemctl is-system-running").out);
 }
 
-/** A machine of its own, in `folder`. */
-export async function freshMachine(folder: string): Promise<BootedMachine> {
+/** A machine of its own, in `folder`; `packages` beside what it needs to boot. */
+export async function freshMachine(
+  folder: string,
+  packages: readonly string[] = [],
+): Promise<BootedMachine> {
   const root = join(folder, "root");
-  copyRoot(bootableRoot(), root);
+  copyRoot(bootableRoot(packages), root);
   mkdirSync(join(root, "release"));
   return bootMachine(root);
 }

@@ -27,12 +27,12 @@ function mirror(): string {
 }
 
 /** A whole one of this machine's architecture, with systemd: it can be booted. */
-export function bootableRoot(): string {
+export function bootableRoot(more: readonly string[] = []): string {
   requireProgram("mmdebstrap", "mmdebstrap");
-  const root = join(folder, "debian-bookworm");
+  const root = join(folder, ["debian-bookworm", ...more].join("-"));
   if (existsSync(root)) return root;
   mkdirSync(folder, { recursive: true });
-  const packages = "systemd,systemd-sysv,dbus,libstdc++6,procps,init";
+  const packages = ["systemd,systemd-sysv,dbus,libstdc++6,procps,init", ...more].join(",");
   const partial = `${root}.partial`;
   rmSync(partial, { recursive: true, force: true });
   run("mmdebstrap", [

@@ -23,6 +23,8 @@ export interface PublisherOptions {
   /** Messages are readings (reading.ts), each on the topic's level of its device. */
   readonly readings?: boolean;
   readonly retain?: boolean;
+  /** A command that runs it. */
+  readonly within?: readonly string[];
   /** Connect again and resend with the DUP flag when the connection breaks. */
   readonly resilient?: boolean;
 }
@@ -37,20 +39,17 @@ export interface Publisher {
 }
 
 export function startPublisher(options: PublisherOptions): Publisher {
-  const { resilient = false, retain = false, noise = false, readings = false, ...rest } = options;
-  const named = Object.entries(rest).flatMap(([name, value]) => [`--${name}`, String(value)]);
-  const child = spawn(
-    process.execPath,
-    [
-      "test/support/publisher.ts",
-      ...named,
-      ...(resilient ? ["--resilient"] : []),
-      ...(retain ? ["--retain"] : []),
-      ...(noise ? ["--noise"] : []),
-      ...(readings ? ["--readings"] : []),
-    ],
-    { stdio: ["pipe", "pipe", "pipe"] },
+  const { within = [], ...named } = options;
+  const args = Object.entries(named).flatMap(([name, value]) =>
+    typeof value === "boolean" ? (value ? [`--${name}`] : []) : [`--${name}`, String(value)],
   );
+  const [program = "", ...words] = [
+    ...within,
+    process.execPath,
+    "test/support/publisher.ts",
+    ...args,
+  ];
+  const child = spawn(program, words, { stdio: ["pipe", "pipe", "pipe"] });
   let acknowledged = 0;
   let problems = "";
   // It may be gone when it is told.
