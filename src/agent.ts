@@ -23,12 +23,14 @@ import { metricsStream } from "./core/series.ts";
 import { createIntake } from "./flow/ingest.ts";
 import { tellEpoch } from "./flow/epoch-notice.ts";
 import { LinkMonitor } from "./flow/link-monitor.ts";
+import { AbsentGroups } from "./flow/absent-groups.ts";
 import { PausedGroups } from "./flow/paused-groups.ts";
 import type { StreamRules } from "./flow/admit.ts";
 import { createProjection } from "./flow/project.ts";
 import { startProcessors, type RunningProcessor } from "./agent-processors.ts";
 import { createRedelivery } from "./flow/redeliver.ts";
 import { createAdmin } from "./host/admin.ts";
+import type { ReloadControl } from "./host/admin-reload.ts";
 import { boardSerial, defaultDeviceId } from "./host/board.ts";
 import { readCardLife } from "./host/card.ts";
 import { sharedHealth } from "./host/health.ts";
@@ -69,6 +71,8 @@ export interface AgentSetup {
   readonly onFatal: (error: HoldfastError) => void;
   /** Ends the start too: a full disk may keep the journal from opening for as long as it likes. */
   readonly signal?: AbortSignal;
+  /** Reads the configuration again, where it can be asked for. */
+  readonly reload?: ReloadControl;
   /** Planted faults for the tests of the proofs. */
   readonly journalFault?: JournalSetup["fault"];
 }
@@ -90,6 +94,7 @@ interface Opened {
   readonly sinks: Map<string, Delivery>;
   readonly processors: Map<string, RunningProcessor>;
   readonly paused: PausedGroups;
+  readonly absent: AbsentGroups;
 }
 
 /** @throws HoldfastError as its parts say; the reason of `setup.signal` where that ended the start */
@@ -154,6 +159,7 @@ async function assemble(
     sinks: new Map(),
     processors: new Map(),
     paused: new PausedGroups(journal, log),
+    absent: watchAbsent(config, surroundings, journal, stack),
   };
   const admin = await openAdmin(opened, setup);
   startSinks(opened);
@@ -184,7 +190,7 @@ async function startProcessing(opened: Opened, { configFile, onFatal }: AgentSet
   await startProcessors({ ...opened, plane, baseDir, onFatal, graceMs });
 }
 
-async function openAdmin(opened: Opened, { version }: AgentSetup): Promise<HttpServer> {
+async function openAdmin(opened: Opened, { version, reload }: AgentSetup): Promise<HttpServer> {
   const { config, surroundings, stack, journal, rules, processors } = opened;
   const { clock, health } = surroundings;
   const { listen, token } = config.admin;
@@ -196,10 +202,29 @@ async function openAdmin(opened: Opened, { version }: AgentSetup): Promise<HttpS
     listen,
     version,
     ...(token !== undefined && { token }),
+    ...(reload !== undefined && { reload }),
   });
   stack.defer(() => admin.close());
   await admin.open();
   return admin;
+}
+
+function watchAbsent(
+  config: Config,
+  surroundings: Surroundings,
+  journal: WholeJournal,
+  stack: AsyncDisposableStack,
+): AbsentGroups {
+  const absent = new AbsentGroups({
+    journal,
+    clock: surroundings.clock,
+    log: surroundings.log,
+    present: new Set(groupsOf(config).map(({ group }) => group)),
+    retentionMs: config.journal.cursorRetention,
+  });
+  stack.defer(() => absent.stop());
+  absent.start();
+  return absent;
 }
 
 function startWear(

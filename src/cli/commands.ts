@@ -12,6 +12,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import("./check.ts")).checkCommand,
   test: async () => (await import("./test.ts")).testCommand,
   init: async () => (await import("./init.ts")).initCommand,
+  reload: async () => (await import("./reload.ts")).reloadCommand,
   status: async () => (await import("./status.ts")).statusCommand,
   streams: async () => (await import("./streams.ts")).streamsCommand,
   tail: async () => (await import("./tail.ts")).tailCommand,

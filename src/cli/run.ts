@@ -3,7 +3,7 @@
  *
  *   opening ──► running ── SIGTERM, SIGINT ──► closing ──► 0
  *      ▲           ├────── the journal is gone ► closing ──► 74, started again by systemd
- *      │           └────── SIGHUP ──► the file is read: with mistakes they are told, and nothing changes
+ *      │           └────── SIGHUP, `holdfast reload` ──► the file is read: with mistakes they are told, nothing changes
  *      └── closing ◄────── without ───┘
  *
  * A reload ends all parts in order and opens them with the new configuration, in the same process: what a part had not
@@ -17,6 +17,7 @@ import { formatProblem, loadConfig, type LoadResult } from "../config/load.ts";
 import { systemClock } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import { onReloadSignal, onStopSignals } from "../core/signals.ts";
+import type { ReloadJson } from "../host/admin-reload.ts";
 import { programVersion } from "../host/program.ts";
 import { openManager, type Manager } from "../host/systemd.ts";
 import { startWatchdog } from "../host/watchdog.ts";
@@ -56,8 +57,10 @@ class Run {
   readonly #stopped = new AbortController();
   readonly #ended = Promise.withResolvers<number>();
   #agent: Agent | undefined;
-  /** The next reload that is asked for. */
+  /** The next reload that is asked for, and how many were. */
   #asked = Promise.withResolvers<"reload">();
+  #reloads = 0;
+  #lastReload: ReloadJson | null = null;
 
   constructor(io: Io, file: string | undefined) {
     this.#io = io;
@@ -71,8 +74,10 @@ class Run {
     this.#ended.resolve(0);
   }
 
-  reload(): void {
+  /** @returns its number */
+  reload(): number {
     this.#asked.resolve("reload");
+    return ++this.#reloads;
   }
 
   wasStopped(error: unknown): boolean {
@@ -109,29 +114,33 @@ class Run {
         return next;
       }
       this.#asked = Promise.withResolvers();
-      config = await this.#exchange(config);
+      const number = this.#reloads;
+      const { config: now, problems } = await this.#exchange(config);
+      config = now;
+      const outcome = problems.length === 0 ? "applied" : "refused";
+      this.#lastReload = { number, outcome, problems };
     }
   }
 
-  /** The configuration that runs afterwards. */
-  async #exchange(old: Config): Promise<Config> {
+  /** The configuration that runs afterwards, and why it is the old one. */
+  async #exchange(old: Config): Promise<{ config: Config; problems: readonly string[] }> {
     const loaded = await load(this.#file);
     if ("problems" in loaded) {
       this.#tell(loaded);
       this.#io.err("holdfast: The configuration has mistakes: the old one goes on\n");
-      return old;
+      return { config: old, problems: loaded.problems.map(formatProblem) };
     }
     this.#manager.reloading();
     await this.#close();
     try {
       await this.#open(loaded.config);
-      return loaded.config;
+      return { config: loaded.config, problems: [] };
     } catch (error) {
       if (this.wasStopped(error)) throw error;
       explain(this.#io, error);
       this.#io.err("holdfast: The new configuration cannot be run: the old one is opened again\n");
       await this.#open(old);
-      return old;
+      return { config: old, problems: [messageOf(error)] };
     }
   }
 
@@ -141,6 +150,7 @@ class Run {
       version: programVersion(),
       signal: this.#stopped.signal,
       ...(this.#file !== undefined && { configFile: this.#file }),
+      reload: { ask: () => this.reload(), last: () => this.#lastReload },
       onFatal: (error) => {
         explain(this.#io, error);
         this.#ended.resolve(exitCodes.fatal);

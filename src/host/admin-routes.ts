@@ -16,11 +16,20 @@ export interface AdminView {
   readonly journal: Journal & JournalUpkeep;
   readonly sinks: ReadonlyMap<string, SinkControl>;
   readonly paused: PauseControl;
+  readonly absent: AbsentControl;
   /** What is known of the streams' payloads; a stream that is not named here is JSON. */
   readonly formats: ReadonlyMap<string, PayloadFormat>;
   readonly redelivery: Redelivery;
   /** The processors that run, by name. */
   readonly processors: ReadonlyMap<string, GroupControl>;
+}
+
+/** Groups that the configuration does not name (any more). */
+export interface AbsentControl {
+  names(): readonly string[];
+  /** ms since 1970; null: not known yet. */
+  since(group: string): number | null;
+  drop(group: string): Promise<void>;
 }
 
 /** What can be asked of a running sink. */
@@ -116,7 +125,7 @@ function streamEvents(parts: AdminView): (request: Request) => Answer {
   };
 }
 
-export function groupsRoute({ journal, paused }: AdminView, rates: Rates): Route {
+export function groupsRoute({ journal, paused, absent }: AdminView, rates: Rates): Route {
   return {
     method: "GET",
     path: "/groups",
@@ -124,6 +133,7 @@ export function groupsRoute({ journal, paused }: AdminView, rates: Rates): Route
       "All groups: where they stand in their streams, what they have before them, how fast they go",
     handle() {
       const { groups, streams } = journal.status();
+      const gone = new Set(absent.names());
       const rows = groups.map(({ group, stream, cursor }) => {
         const status = streams.get(stream) ?? emptyStream;
         const { head } = status;
@@ -136,10 +146,41 @@ export function groupsRoute({ journal, paused }: AdminView, rates: Rates): Route
           head,
           lag,
           paused: paused.isPaused(group),
+          configured: !gone.has(group),
+          absentSince: gone.has(group) ? isoOf(absent.since(group)) : null,
           perSecond: rates.perSecond(group, stream, cursor),
         };
       });
       return json({ groups: rows });
+    },
+  };
+}
+
+function isoOf(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString();
+}
+
+export function dropGroupRoute({ absent, paused, context }: AdminView): Route {
+  return {
+    method: "DELETE",
+    path: "/groups/{group}",
+    summary: "Forgets a group that the configuration does not name: its place, its state",
+    async handle({ parameters }) {
+      const group = parameters["group"] ?? "";
+      if (paused.names().includes(group)) {
+        throw new Problem(409, `Group ${group} is in the configuration: take it out of it first`);
+      }
+      const names = absent.names();
+      if (!names.includes(group)) {
+        const known = names.join(", ") || "none";
+        throw new Problem(
+          404,
+          `There is no such group ${group} beside the configuration's; there is ${known}`,
+        );
+      }
+      await absent.drop(group);
+      context.log.info(`Group ${group} was dropped, as a person has asked`);
+      return json({ group, dropped: true });
     },
   };
 }

@@ -9,7 +9,8 @@ import { journalRoutes } from "./admin-journal.ts";
 import { deadLetterRoutes } from "./admin-dlq.ts";
 import { processorRoutes } from "./admin-groups.ts";
 import { pauseRoutes } from "./admin-pause.ts";
-import { groupsRoute, streamRoutes, type AdminView } from "./admin-routes.ts";
+import { reloadRoutes, type ReloadControl } from "./admin-reload.ts";
+import { dropGroupRoute, groupsRoute, streamRoutes, type AdminView } from "./admin-routes.ts";
 import { sinkRoutes } from "./admin-sinks.ts";
 import { json, Problem } from "./answer.ts";
 import type { HealthBook } from "./health.ts";
@@ -24,6 +25,8 @@ export interface AdminParts extends AdminView {
   readonly listen: string;
   readonly token?: Secret;
   readonly version: string;
+  /** Left out: the configuration is not from a file that could be read again. */
+  readonly reload?: ReloadControl;
 }
 
 /**
@@ -44,10 +47,12 @@ export function createAdmin(parts: AdminParts): HttpServer {
     ...streamRoutes(parts),
     groupsRoute(parts, rates),
     ...pauseRoutes(parts),
+    dropGroupRoute(parts),
     ...deadLetterRoutes(parts),
     ...processorRoutes(parts),
     ...journalRoutes(parts),
     ...sinkRoutes(parts),
+    ...(parts.reload === undefined ? [] : reloadRoutes(parts.reload)),
   ];
   routes.push({
     method: "GET",

@@ -202,6 +202,8 @@ export interface UnitOfWork {
     readonly remove: readonly { readonly stream: string; readonly seq: number }[];
   };
   readonly deadLetters?: readonly NewDeadLetter[];
+  /** The group is gone for good: nothing is known any more of where it stood, nor of what waited for another attempt. */
+  readonly ends?: true;
   /** Dead letters that the unit takes out of their queue; if one is not there any more, all of it is refused. */
   readonly taken?: readonly { readonly stream: string; readonly id: number }[];
 }

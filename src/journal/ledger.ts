@@ -71,6 +71,7 @@ export class Ledger {
   readonly #cursors = new Map<string, Map<string, Cursor>>();
   readonly #draftStreams = new Map<string, StreamRecord>();
   readonly #draftCursors = new Map<string, Map<string, Cursor>>();
+  readonly #draftForgotten = new Set<string>();
   readonly #readers = new Map<string, string[]>();
   /** Number of the last commit that made a chunk: the order of chunks across streams. */
   made = 0;
@@ -189,6 +190,12 @@ export class Ledger {
     put(this.#draftCursors, group, stream, cursor);
   }
 
+  /** No configuration names it any more. */
+  forget(group: string): void {
+    this.#draftCursors.delete(group);
+    this.#draftForgotten.add(group);
+  }
+
   /** The seq that every group which reads the stream has passed; no reader: everything. */
   passed(stream: string): number {
     const readers = this.#readers.get(stream) ?? [];
@@ -196,6 +203,7 @@ export class Ledger {
   }
 
   keep(): void {
+    for (const group of this.#draftForgotten) this.#cursors.delete(group);
     for (const [name, record] of this.#draftStreams) this.#streams.set(name, record);
     for (const [group, cursors] of this.#draftCursors) {
       for (const [stream, cursor] of cursors) put(this.#cursors, group, stream, cursor);
@@ -228,18 +236,21 @@ export class Ledger {
   discard(): void {
     this.#draftStreams.clear();
     this.#draftCursors.clear();
+    this.#draftForgotten.clear();
   }
 
   /** What the present drafts change, for the main thread. */
   changes(): {
     streams: (readonly [string, StreamStatus])[];
     cursors: (readonly [string, string, Cursor])[];
+    forgotten: readonly string[];
   } {
     return {
       streams: [...this.#draftStreams.values()].map(
         (record) => [record.name, statusOf(record)] as const,
       ),
       cursors: flat(this.#draftCursors),
+      forgotten: [...this.#draftForgotten],
     };
   }
 
@@ -249,6 +260,7 @@ export class Ledger {
         (record) => [record.name, statusOf(record)] as const,
       ),
       cursors: flat(this.#cursors),
+      forgotten: [],
     };
   }
 }

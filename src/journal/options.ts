@@ -27,6 +27,10 @@ export const journalOptions = group(
       doc: "What every group has passed is kept this long for replay",
       default: "30d",
     }),
+    cursorRetention: duration({
+      doc: "A group that the configuration names no more keeps its place this long, should it come back; its state too",
+      default: "30d",
+    }),
     wearBudget: optional(
       size({
         doc: "The most that should be written to the card in a day; beyond it the linger of streams without one of their own widens, to 1m at most; left out: no bound",

@@ -198,6 +198,7 @@ export class Overview {
       const cursors = this.#cursors.get(group) ?? new Map<string, Cursor>();
       this.#cursors.set(group, cursors.set(stream, cursor));
     }
+    for (const group of figures.forgotten) this.#cursors.delete(group);
     this.#usedBytes = figures.usedBytes;
     this.#fileBytes = figures.fileBytes;
   }

@@ -149,6 +149,8 @@ export interface WorkerFigures {
   readonly streams: readonly (readonly [string, StreamStatus])[];
   /** Cursors that moved. */
   readonly cursors: readonly (readonly [group: string, stream: string, cursor: Cursor])[];
+  /** Groups that are gone for good. */
+  readonly forgotten: readonly string[];
   readonly usedBytes: number;
   /** On the disk, without the log; what is not used there comes back by compacting. */
   readonly fileBytes: number;

@@ -38,7 +38,7 @@ import { JournalTrouble } from "./trouble.ts";
 import { workerSetupOf } from "./worker-setup.ts";
 
 export interface JournalSetup {
-  readonly settings: Omit<JournalSettings, "wearBudget" | "cardEndurance">;
+  readonly settings: Omit<JournalSettings, "wearBudget" | "cardEndurance" | "cursorRetention">;
   readonly path: string;
   /** Used when the journal is made; later the journal's own counts. */
   readonly device: string;

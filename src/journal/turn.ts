@@ -206,6 +206,7 @@ export class TurnWriter {
       const kept = mark === undefined ? this.#ledger.cursor(group, stream).mark : mark;
       this.#ledger.moveCursor(group, stream, { seq: to, mark: kept });
     }
+    if (unit.ends === true) this.#ledger.forget(group);
     for (const { stream, bytes } of unit.sections) this.#add(stream, bytes);
     return { committed: true };
   }
@@ -215,6 +216,10 @@ export class TurnWriter {
     for (const { stream, to, mark } of unit.cursors) {
       const kept = mark === undefined ? this.#ledger.cursor(group, stream).mark : mark;
       this.#sql.putCursor.run(group, stream, to, kept);
+    }
+    if (unit.ends === true) {
+      this.#sql.deleteCursors.run(group);
+      this.#sql.deleteRetries.run(group);
     }
     for (const { space, key, value } of unit.state ?? []) {
       if (value === null) this.#sql.deleteState.run(space, key);
@@ -345,6 +350,8 @@ function statements(db: Db) {
       `INSERT OR REPLACE INTO retry VALUES (@group, @stream, @seq, @attempts, @dueAt, @firstFailedAt, @error,
         @epoch, @clock, @key, @time, @receivedAt, @headers, @payload)`,
     ),
+    deleteCursors: db.prepare("DELETE FROM cursor WHERE group_name = ?"),
+    deleteRetries: db.prepare("DELETE FROM retry WHERE group_name = ?"),
     deleteRetry: db.prepare("DELETE FROM retry WHERE group_name = ? AND stream = ? AND seq = ?"),
     changes: db.prepare("SELECT total_changes()").pluck(),
     countFailure: db.prepare(

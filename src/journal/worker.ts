@@ -225,7 +225,7 @@ function wait({ waiting, figures }: Store, ask: Turn): TurnResult {
     commits: 1,
     commitMs: monotonicMs() - began,
     disk: room.state(),
-    figures: { ...figures, streams: [], cursors: [] },
+    figures: { ...figures, streams: [], cursors: [], forgotten: [] },
   };
 }
 

@@ -24,7 +24,7 @@ import {
   text,
 } from "../support/holed-journal.ts";
 import { recordingIo, type RecordingIo } from "../support/recording-io.ts";
-import { noGroups } from "../support/served-admin.ts";
+import { noGroups, noneAbsent } from "../support/served-admin.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
 import { append, event, openJournal, texts, type TestJournal } from "../support/test-journal.ts";
@@ -137,6 +137,7 @@ async function served(
   const rest = {
     sinks: new Map(),
     paused: noGroups,
+    absent: noneAbsent,
     processors: new Map(),
     redelivery: { replay: none, replayThese: none },
   };

@@ -6,7 +6,7 @@ import { createAdmin } from "../../src/host/admin.ts";
 import { createHealthBook } from "../../src/host/health.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { recordingContext } from "../support/recording-context.ts";
-import { noGroups, servedAdmin } from "../support/served-admin.ts";
+import { noGroups, noneAbsent, servedAdmin } from "../support/served-admin.ts";
 import { deadLetter, shelfJournal } from "../support/shelf-journal.ts";
 import { storedEvent, storedEvents } from "../support/stored-event.ts";
 import { until } from "../support/until.ts";
@@ -30,6 +30,7 @@ function admin(listen: string, token?: Secret): () => unknown {
   const rest = {
     sinks: new Map(),
     paused: noGroups,
+    absent: noneAbsent,
     formats: new Map(),
     processors: new Map(),
     redelivery,

@@ -5,7 +5,7 @@ import type { RedeliveryReport } from "../../src/core/replay.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { createAdmin } from "../../src/host/admin.ts";
 import type { PauseControl } from "../../src/host/admin-pause.ts";
-import type { SinkControl } from "../../src/host/admin-routes.ts";
+import type { AbsentControl, SinkControl } from "../../src/host/admin-routes.ts";
 import { createHealthBook, type HealthBook } from "../../src/host/health.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { recordingContext, type RecordingContext } from "./recording-context.ts";
@@ -27,6 +27,13 @@ export const noGroups: PauseControl = {
   names: () => [],
   isPaused: () => false,
   set: () => Promise.resolve(),
+};
+
+/** Where the configuration names all. */
+export const noneAbsent: AbsentControl = {
+  names: () => [],
+  since: () => null,
+  drop: () => Promise.resolve(),
 };
 
 /** A shelf has nothing to send anywhere. */
@@ -59,6 +66,7 @@ export async function servedAdmin(
         else paused.delete(group);
       },
     },
+    absent: noneAbsent,
     context,
     journal,
     health,
