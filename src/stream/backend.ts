@@ -103,7 +103,10 @@ export interface SettleResult {
 export interface Member {
   readonly consumer: string;
   readonly incarnation: string;
-  /** What this name had pending when it came back, oldest first, `after` an ID. */
+  /**
+   * What this name had pending when it came back, oldest first, `after` an ID; with `keyField` `read` gives that, since it may
+   * have to wait for a hand-over.
+   */
   recover(after: string, max: number): Promise<Batch>;
   /** The next entries; waits up to `waitMs` for a first one. Nothing is taken once `signal` is aborted. */
   read(max: number, waitMs: number, signal: AbortSignal): Promise<Batch>;

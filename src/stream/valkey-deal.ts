@@ -13,7 +13,8 @@
  * rest, and until it has settled the last of it the new owner gets nothing of the slot.
  *
  * The members' hash: `m:` name → end of its lease · `s:` slot → owner · `b:` slot → the former owner that has not handed
- * it over yet · `r:` former owner → IDs that are under way there, once it has told them · `g` → generation.
+ * it over yet · `r:` former owner → IDs that are under way there, once it has told them · `d:` name → the last ID that
+ * it was given: who dies has what it had up to there counted as delivered once more · `g` → generation.
  *
  * Bounds: 64 slots; a member is dealt entries until `heldMax` are pending for it, then nobody is (a member that
  * stands still holds its group up, visibly: `lag`); a move looks at 10,000 pending entries of each former owner; a
@@ -57,7 +58,7 @@ local leaseMs, heldMax, after, foreignMs = tonumber(ARGV[5]), tonumber(ARGV[7]),
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HDEL', members, '') -- even without memory
-local live, names, owners, former, generation, changed, gone = {}, {}, {}, {}, '0', false, {}
+local live, names, owners, former, given, generation, changed, gone = {}, {}, {}, {}, {}, '0', false, {}
 local all = redis.call('HGETALL', members)
 for i = 1, #all, 2 do
   local kind, name = string.sub(all[i], 1, 2), string.sub(all[i], 3)
@@ -69,11 +70,13 @@ for i = 1, #all, 2 do
     end
   elseif kind == 's:' then owners[tonumber(name)] = all[i + 1]
   elseif kind == 'b:' then former[tonumber(name)] = all[i + 1]
+  elseif kind == 'd:' then given[name] = all[i + 1]
   elseif kind == 'g' then generation = all[i + 1] end
 end
 if ARGV[9] == 'leave' then
   if live[me] then changed = true end
-  live[me], gone[me] = nil, true
+  live[me], gone[me], given[me] = nil, true, nil
+  redis.call('HDEL', members, 'd:' .. me)
   -- Who comes next must know whose it was what is pending: a name without a lease is kept by the last that goes.
   if next(live) then redis.call('HDEL', members, 'm:' .. me)
   else redis.call('HSET', members, 'm:' .. me, '0') end
@@ -138,21 +141,25 @@ if changed and #names > 0 then
   for i = 1, #all, 2 do
     if string.sub(all[i], 1, 2) == 'r:' then redis.call('HDEL', members, all[i]) end
   end
+  for name in pairs(gone) do redis.call('HDEL', members, 'd:' .. name) end
   for _, had in ipairs(pending) do
-    local died = not live[had[1]]
-    local rows = {}
-    if live[had[1]] or gone[had[1]] then
-      rows = redis.call('XPENDING', topic, group, '-', '+', 10000, had[1])
-    elseif strange[had[1]] then
-      rows = redis.call('XPENDING', topic, group, 'IDLE', foreignMs, '-', '+', 10000, had[1])
+    local name, rows = had[1], {}
+    if live[name] or gone[name] then
+      rows = redis.call('XPENDING', topic, group, '-', '+', 10000, name)
+    elseif strange[name] then
+      rows = redis.call('XPENDING', topic, group, 'IDLE', foreignMs, '-', '+', 10000, name)
+    end
+    local function deliveriesOf(row)
+      local diedWithIt = strange[name] or (gone[name] and given[name] and not before(given[name], row[1]))
+      return row[4] + (diedWithIt and 1 or 0)
     end
     for _, row in ipairs(rows) do
       local entry = redis.call('XRANGE', topic, row[1], row[1])[1]
       if entry then
         local slot = slotOf(field, row[1], entry[2])
         local to = owners[slot]
-        if to ~= had[1] and former[slot] ~= had[1] then
-          redis.call('XCLAIM', topic, group, to, 0, row[1], 'RETRYCOUNT', row[4] + (died and 1 or 0), 'JUSTID')
+        if to ~= name and former[slot] ~= name then
+          redis.call('XCLAIM', topic, group, to, 0, row[1], 'RETRYCOUNT', deliveriesOf(row), 'JUSTID')
         end
       else
         redis.call('XACK', topic, group, row[1])
@@ -215,7 +222,30 @@ repeat
     start = '(' .. row[1]
   end
 until #rows < page or #out >= count
+local furthest = out[#out] and out[#out][1]
+if furthest and (not given[me] or before(given[me], furthest)) then
+  redis.call('HSET', members, 'd:' .. me, furthest)
+end
 return {incarnation, generation, last, busy, out}
+`;
+
+/**
+ * A member's name is taken by who comes after a crash: what it had been given counts as delivered once more, and is dealt
+ * to it as to any other, since what is pending for it may have to wait for a hand-over. KEYS: topic, members. ARGV: group,
+ * me.
+ */
+export const comeBack = `
+${common}
+local topic, members, group, me = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+redis.call('HDEL', members, '') -- even without memory
+local given = redis.call('HGET', members, 'd:' .. me)
+if not given then return 0 end
+local rows = redis.call('XPENDING', topic, group, '-', given, 10000, me)
+for _, row in ipairs(rows) do
+  redis.call('XCLAIM', topic, group, me, 0, row[1], 'RETRYCOUNT', row[4] + 1, 'JUSTID')
+end
+redis.call('HDEL', members, 'd:' .. me)
+return #rows
 `;
 
 /**

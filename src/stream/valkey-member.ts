@@ -83,7 +83,11 @@ export class ValkeyMember implements contract.Member {
   }
 
   async recover(after: string, max: number): Promise<contract.Batch> {
-    return this.#take([0, max, this.#consumer, after]);
+    const { main, membership } = this.#parts;
+    if (membership.keyField === undefined) return this.#take([0, max, this.#consumer, after]);
+    const keys = [membership.topic, this.#members()];
+    await this.#ifGone(main.script("comeBack", keys, [membership.group, this.#consumer]), 0);
+    return this.#nothing();
   }
 
   async reclaim(idleMs: number, max: number): Promise<contract.Batch> {

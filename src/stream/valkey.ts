@@ -19,7 +19,7 @@ import type { EncodedFields } from "../wire/wire.ts";
 import { idBefore } from "./entry-id.ts";
 import { ValkeyConnection, type Argument, type ValkeyOptions } from "../valkey/connection.ts";
 import { incarnationKey, membersKey, producerKey } from "./valkey-keys.ts";
-import { deal, handOver } from "./valkey-deal.ts";
+import { comeBack, deal, handOver } from "./valkey-deal.ts";
 import {
   append,
   join,
@@ -46,6 +46,7 @@ const scripts = {
   move,
   deal,
   handOver,
+  comeBack,
   prune,
   name,
   unname,

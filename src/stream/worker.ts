@@ -153,14 +153,15 @@ export class Worker {
 
   /** Keys may have been dealt out anew: what others have now is dropped, before anything behind it runs. */
   async #lookAgain(member: Member): Promise<void> {
-    await this.#patience.try(() => this.#renew(member));
+    await this.#beginNothing(this.#patience.try(() => this.#renew(member)));
   }
 
-  /** Where keys are dealt out, nothing is begun meanwhile: what is not under way may be handed over by it. */
   async #renew(member: Member): Promise<void> {
-    const renewing = member
-      .renew(this.#held.ids(), this.#held.underWay())
-      .then((lost) => this.#held.drop(lost));
+    this.#held.drop(await member.renew(this.#held.ids(), this.#held.underWay()));
+  }
+
+  /** Until then, where keys are dealt out: what is not under way may be handed over by a renewal. */
+  async #beginNothing(renewing: Promise<unknown>): Promise<void> {
     if (this.#parts.isOrdered) {
       const both = Promise.allSettled([this.#renewing, renewing]);
       this.#renewing = both.then(() => undefined);
@@ -364,7 +365,7 @@ export class Worker {
     if (member === undefined) return;
     this.#beats += 1;
     try {
-      await this.#renew(member);
+      await this.#beginNothing(this.#renew(member));
       this.#onRoom?.();
       if (this.#reading.signal.aborted) return;
       const { fresh, waiting } = this.#held.counts();

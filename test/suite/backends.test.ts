@@ -372,6 +372,8 @@ for (const [kind, make] of Object.entries(backendKinds)) {
     assert.ok(underWay.every((id) => !lost.has(id)));
     assert.equal(lost.size > 0, kind !== "memory");
     assert.deepEqual(idsOf(await early.read(100, 0, never)), [], "it did not wait for the rest");
+    // Nor does one that was killed, and comes back under its name.
+    assert.deepEqual(idsOf(await early.recover("", 100)), []);
     const [failing] = underWay as [string];
     const failed = [{ id: failing, failures: 2 }];
     await one.settle({ ...nothing, failed, done: underWay.slice(1) });
