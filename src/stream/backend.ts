@@ -65,7 +65,7 @@ export interface Batch {
    */
   readonly incarnation: string;
   readonly deliveries: readonly Delivery[];
-  /** Keys were dealt out anew (with `keyField`): what is held of before may be others' now, or to be handed over (`renew`). */
+  /** Keys were dealt out anew (with `keyField`): what is held of before may belong to others now. */
   readonly dealtAnew: boolean;
 }
 
@@ -103,20 +103,14 @@ export interface SettleResult {
 export interface Member {
   readonly consumer: string;
   readonly incarnation: string;
-  /**
-   * What this name had pending when it came back, oldest first, `after` an ID; with `keyField` `read` gives that, since it may
-   * have to wait for a hand-over.
-   */
+  /** What this name had pending when it came back, oldest first, `after` an ID. */
   recover(after: string, max: number): Promise<Batch>;
   /** The next entries; waits up to `waitMs` for a first one. Nothing is taken once `signal` is aborted. */
   read(max: number, waitMs: number, signal: AbortSignal): Promise<Batch>;
   /** Takes over what has been pending for `idleMs`, whoever had it. */
   reclaim(idleMs: number, max: number): Promise<Batch>;
-  /**
-   * Says that these are held still; gives those that are not this member's any more. Where keys were dealt out anew, what
-   * of them is not `underWay` is handed over by this, so nothing of it may be begun until the answer is there.
-   */
-  renew(ids: readonly string[], underWay: readonly string[]): Promise<readonly string[]>;
+  /** Says that these are still being worked on; gives those that are not this member's any more. */
+  renew(ids: readonly string[]): Promise<readonly string[]>;
   settle(settlement: Settlement): Promise<SettleResult>;
   /** A committed state value, where state lies in the backend. */
   readState(space: string, key: string): Promise<Uint8Array | null>;

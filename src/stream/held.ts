@@ -69,10 +69,6 @@ export class Held {
     return [...this.#entries.keys()];
   }
 
-  underWay(): string[] {
-    return [...this.#entries.values()].filter(({ isRunning }) => isRunning).map(({ id }) => id);
-  }
-
   add(entry: HeldEntry): void {
     this.#entries.set(entry.id, entry);
   }

@@ -51,8 +51,6 @@ export class ValkeyMember implements contract.Member {
   #dealt = "";
   /** The last entry that the group is known to have been given: where it goes on if it is lost and was to begin "now". */
   #known = "";
-  /** With `keyField`: it has slots to hand over. */
-  #isHandingOver = false;
   #canUnblock = false;
   #isLeft = false;
 
@@ -83,11 +81,7 @@ export class ValkeyMember implements contract.Member {
   }
 
   async recover(after: string, max: number): Promise<contract.Batch> {
-    const { main, membership } = this.#parts;
-    if (membership.keyField === undefined) return this.#take([0, max, this.#consumer, after]);
-    const keys = [membership.topic, this.#members()];
-    await this.#ifGone(main.script("comeBack", keys, [membership.group, this.#consumer]), 0);
-    return this.#nothing();
+    return this.#take([0, max, this.#consumer, after]);
   }
 
   async reclaim(idleMs: number, max: number): Promise<contract.Batch> {
@@ -113,30 +107,20 @@ export class ValkeyMember implements contract.Member {
     }
   }
 
-  async renew(ids: readonly string[], underWay: readonly string[]): Promise<readonly string[]> {
+  async renew(ids: readonly string[]): Promise<readonly string[]> {
     const { main, membership } = this.#parts;
-    const { topic, group, keyField } = membership;
     if (!(await this.#name.renew())) {
       // It was not renewed in time (or the server lost it), and is another process's: what was pending under it too.
       this.#consumer = await this.#name.take(membership.consumer);
       this.#last = "";
       this.#generation = "";
     }
-    if (keyField !== undefined) {
-      const args = [group, this.#consumer, keyField, ...underWay];
-      await this.#ifGone(main.script("handOver", [topic, this.#members()], args), 0);
-    }
-    return this.#renewEntries(ids);
-  }
-
-  async #renewEntries(ids: readonly string[]): Promise<readonly string[]> {
-    const { main, membership } = this.#parts;
-    const { topic, group, keyField } = membership;
-    const keys = keyField === undefined ? [topic] : [topic, this.#members()];
+    const keys = [membership.topic];
+    if (membership.keyField !== undefined) keys.push(this.#members());
     const lost: string[] = [];
     for (let at = 0; at < Math.max(1, ids.length); at += 1_000) {
       const slice = ids.slice(at, at + 1_000);
-      const args = [group, this.#consumer, membership.leaseMs, ...slice];
+      const args = [membership.group, this.#consumer, membership.leaseMs, ...slice];
       lost.push(
         ...((await this.#ifGone(main.script("renew", keys, args), [])) as Buffer[]).map(String),
       );
@@ -251,41 +235,36 @@ export class ValkeyMember implements contract.Member {
   }
 
   async #readDealt(max: number, waitMs: number, signal: AbortSignal): Promise<contract.Batch> {
-    if (this.#isHandingOver) await this.#pause(waitMs, signal);
     const batch = await this.#dealOut(max);
     if (batch.deliveries.length > 0 || batch.dealtAnew || waitMs < 1 || signal.aborted)
       return batch;
-    const { blocking, membership } = this.#parts;
-    if (this.#dealt === "") await this.#pause(waitMs, signal);
-    else {
+    const { blocking, membership, clock } = this.#parts;
+    if (this.#dealt === "") {
+      // Some member has as much as it may: nothing is read until it has caught up.
+      await clock.sleep(Math.min(waitMs, 50), signal).catch(() => undefined);
+    } else {
       const read = ["COUNT", 1, "BLOCK", this.#blockMs(waitMs), "STREAMS", membership.topic];
       await this.#unblockable(signal, () => blocking.call("XREAD", ...read, this.#dealt));
     }
     return signal.aborted ? batch : this.#dealOut(max);
   }
 
-  /** Some member has as much as it may, or a slot is to be handed over: no new entry tells when to look again. */
-  async #pause(waitMs: number, signal: AbortSignal): Promise<void> {
-    await this.#parts.clock.sleep(Math.min(waitMs, 50), signal).catch(() => undefined);
-  }
-
   async #dealOut(max: number): Promise<contract.Batch> {
     const reply = (await this.#deal(max, "")) as [Buffer, Buffer, Buffer, Buffer, Reply[]];
-    const [incarnation, generation, last, busy, rows] = reply;
+    const [incarnation, generation, last, full, rows] = reply;
     // A key that was evicted is no other life of the group.
     const current = String(incarnation) || this.#incarnation;
     const isOther = this.#incarnation !== current;
     const isSame = this.#generation === String(generation);
-    this.#isHandingOver = String(busy) === "handing over";
-    const dealtAnew = isOther || !isSame || this.#isHandingOver;
+    const dealtAnew = isOther || !isSame;
     this.#incarnation = current;
     // Another member made the group anew, and counts as far by now: what was given lies behind the last entry of the old
     // one, which the new one may not have reached. The next is from the start.
     this.#generation = isOther && isSame ? "" : String(generation);
-    this.#dealt = busy.length > 0 ? "" : String(last);
+    this.#dealt = String(full) === "1" ? "" : String(last);
     this.#known = String(last) || this.#known;
     const deliveries = deliveriesOf(rows);
-    this.#last = deliveries.at(-1)?.id ?? (isOther || !isSame ? "" : this.#last);
+    this.#last = deliveries.at(-1)?.id ?? (dealtAnew ? "" : this.#last);
     return { incarnation: this.#incarnation, deliveries, dealtAnew };
   }
 
@@ -332,7 +311,7 @@ export class ValkeyMember implements contract.Member {
     const { main } = this.#parts;
     const giants = settlement.moved.filter(({ fields }) => fields.length > valuesMax);
     if (giants.length === 0) return settlement;
-    const lost = new Set(await this.#renewEntries(giants.map(({ id }) => id)));
+    const lost = new Set(await this.renew(giants.map(({ id }) => id)));
     for (const { id, topic, fields } of giants) {
       if (!lost.has(id)) await main.call("XADD", topic, "*", ...fields);
     }

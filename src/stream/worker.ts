@@ -23,7 +23,6 @@ import type { Batch, Delivery, Member, Settlement } from "./backend.ts";
 import { scopeOf, type Committer, type UnitEffects } from "./committer.ts";
 import type { Execution, ExecutionOutcome, RunItem } from "./execution.ts";
 import { Held, isSuspect, waitingMax, type HeldEntry } from "./held.ts";
-import { Patience } from "./patience.ts";
 import type { EncodedFields } from "../wire/wire.ts";
 import type { WorkerFigures } from "./worker-figures.ts";
 
@@ -52,6 +51,7 @@ export interface WorkerParts {
   readonly lateTopic: string;
 }
 
+const trouble = { baseMs: 50, maxMs: 5_000 };
 /** Positions are folded into ranges after so many commits. */
 const compactEvery = 50;
 /** More pending entries than this and folding waits until there are fewer. */
@@ -65,14 +65,12 @@ export class Worker {
   readonly #reading = new AbortController();
   readonly #handlers = new AbortController();
   readonly #end = new AbortController();
-  readonly #patience: Patience;
   #member: Member | undefined;
   #wake: (() => void) | undefined;
   #onRoom: (() => void) | undefined;
   #hasReadAll = false;
   #heartbeat: Timer | undefined;
   #beating: Promise<void> = Promise.resolve();
-  #renewing: Promise<void> = Promise.resolve();
   #beats = 0;
   #commits = 0;
   #loops: Promise<unknown> | undefined;
@@ -80,12 +78,11 @@ export class Worker {
   constructor(parts: WorkerParts) {
     this.#parts = parts;
     this.#held = new Held(parts.isOrdered);
-    this.#patience = new Patience(parts, this.#end.signal);
   }
 
   /** Joins the group and begins. @throws HoldfastError when it cannot join for a reason that does not pass */
   async start(): Promise<void> {
-    const member = await this.#patience.try(() => this.#parts.join());
+    const member = await this.#patiently(() => this.#parts.join());
     if (member === null) return;
     this.#member = member;
     this.#beatLater();
@@ -125,7 +122,7 @@ export class Worker {
     const { batchMax, waitMs } = this.#parts;
     let after = "";
     for (;;) {
-      const back = await this.#patience.try(() => member.recover(after, batchMax));
+      const back = await this.#patiently(() => member.recover(after, batchMax));
       if (back === null || back.deliveries.length === 0) break;
       after = back.deliveries.at(-1)?.id ?? "";
       this.#take(back);
@@ -140,9 +137,7 @@ export class Worker {
       const most = Math.min(room, batchMax);
       const signal = this.#reading.signal;
       this.#held.watch();
-      const batch = await this.#patience.try(() =>
-        member.read(most, Math.max(waitMs, 1_000), signal),
-      );
+      const batch = await this.#patiently(() => member.read(most, Math.max(waitMs, 1_000), signal));
       if (batch === null) break;
       if (batch.dealtAnew) await this.#lookAgain(member);
       this.#take(batch);
@@ -153,29 +148,8 @@ export class Worker {
 
   /** Keys may have been dealt out anew: what others have now is dropped, before anything behind it runs. */
   async #lookAgain(member: Member): Promise<void> {
-    await this.#beginNothing(this.#patience.try(() => this.#renew(member)));
-  }
-
-  async #renew(member: Member): Promise<void> {
-    this.#held.drop(await member.renew(this.#held.ids(), this.#held.underWay()));
-  }
-
-  /** Until then, where keys are dealt out: what is not under way may be handed over by a renewal. */
-  async #beginNothing(renewing: Promise<unknown>): Promise<void> {
-    if (this.#parts.isOrdered) {
-      const both = Promise.allSettled([this.#renewing, renewing]);
-      this.#renewing = both.then(() => undefined);
-    }
-    await renewing;
-  }
-
-  /** Settles when nothing is being renewed. */
-  async #mayBegin(): Promise<void> {
-    let seen: Promise<void> | undefined;
-    while (seen !== this.#renewing) {
-      seen = this.#renewing;
-      await seen;
-    }
+    const lost = await this.#patiently(() => member.renew(this.#held.ids()));
+    if (lost !== null) this.#held.drop(lost);
   }
 
   #take(batch: Batch): void {
@@ -205,7 +179,6 @@ export class Worker {
   async #run(member: Member): Promise<void> {
     const { clock, batchMax } = this.#parts;
     while (!this.#end.signal.aborted && !this.#handlers.signal.aborted) {
-      await unlessAborted(this.#mayBegin(), this.#end.signal).catch(() => undefined);
       const batch = this.#held.next(clock.monotonicMs(), batchMax);
       // While this batch runs the next is read; one that has failed makes room when it has passed.
       this.#onRoom?.();
@@ -241,7 +214,7 @@ export class Worker {
   /** An attempt that may kill this process is counted before it is made. False: the entry is another's now. */
   async #countAhead(member: Member, entry: HeldEntry): Promise<boolean> {
     const failed = [{ id: entry.id, failures: entry.failures + 1 }];
-    const told = await this.#patience.try(() => member.settle({ done: [], failed, moved: [] }));
+    const told = await this.#patiently(() => member.settle({ done: [], failed, moved: [] }));
     if (told !== null && told.lost.length === 0) return true;
     this.#held.remove(entry.id);
     if (this.#parts.isOrdered) await this.#lookAgain(member);
@@ -271,7 +244,7 @@ export class Worker {
       writes: outcome.effects.writes(),
       emits: outcome.effects.emits,
     };
-    const commit = await this.#patience.try(() =>
+    const commit = await this.#patiently(() =>
       committer.commit(member, scope, settlement, effects),
     );
     if (commit === null) return null;
@@ -344,7 +317,7 @@ export class Worker {
 
   async #compact(member: Member, scope: string): Promise<void> {
     const { committer } = this.#parts;
-    await this.#patience.try(async () => {
+    await this.#patiently(async () => {
       const progress = await member.progress(pendingMax);
       if (progress !== null) await committer.compact(scope, progress);
     });
@@ -365,7 +338,7 @@ export class Worker {
     if (member === undefined) return;
     this.#beats += 1;
     try {
-      await this.#beginNothing(this.#renew(member));
+      this.#held.drop(await member.renew(this.#held.ids()));
       this.#onRoom?.();
       if (this.#reading.signal.aborted) return;
       const { fresh, waiting } = this.#held.counts();
@@ -375,6 +348,32 @@ export class Worker {
       if (this.#beats % 60 === 0) await member.prune(deadMs);
     } catch (thrown) {
       log.debug("A heartbeat was not answered", { reason: messageOf(thrown) });
+    }
+  }
+
+  /**
+   * Tries again for as long as it takes what is `transient`; null: the end came first.
+   * @throws HoldfastError what does not pass
+   */
+  async #patiently<T>(act: () => Promise<T>): Promise<T | null> {
+    const { clock, random, log, figures, topic, group } = this.#parts;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const answer = await unlessAborted(act(), this.#end.signal);
+        if (attempt > 1) {
+          figures.trouble = null;
+          log.info("The streams' server answers again", { topic, group });
+        }
+        return answer;
+      } catch (thrown) {
+        if (this.#end.signal.aborted) return null;
+        if (!(thrown instanceof HoldfastError) || thrown.kind !== "transient") throw thrown;
+        if (attempt === 1) log.warn(thrown.message, { topic, group, code: thrown.code });
+        figures.trouble = thrown.message;
+        const delayMs = backoffDelayMs(trouble, attempt, random());
+        await clock.sleep(delayMs, this.#end.signal).catch(() => undefined);
+        if (this.#end.signal.aborted) return null;
+      }
     }
   }
 

@@ -162,7 +162,7 @@ test("a server out of memory refuses what is emitted and goes on acknowledging; 
       string,
       string,
     ];
-    assert.deepEqual(await each.renew([a, b, c, d, e, f], []), []);
+    assert.deepEqual(await each.renew([a, b, c, d, e, f]), []);
     const moved = [{ id: c, topic: "full-dlq", fields: ["n", "2"] }];
     const plain = { done: [a], failed: [{ id: b, failures: 1 }], moved };
     assert.deepEqual(await each.settle(plain), { result: "settled", lost: [] });

@@ -215,11 +215,11 @@ test("reclaim() takes from a member that was killed, not from one that is slow a
   const taken = new Set<string>();
   await until("what the dead one had", async () => {
     for (const id of idsOf(await heir.reclaim(400, 2))) taken.add(id);
-    await heir.renew([...taken], []);
+    await heir.renew([...taken]);
     return taken.size === 5;
   });
   await new Promise((resolve) => setTimeout(resolve, 600));
-  await heir.renew([...taken], []);
+  await heir.renew([...taken]);
   assert.deepEqual(idsOf(await heir.reclaim(400, 10)), []);
   assert.deepEqual([...taken].sort(), dead.ids);
 });
@@ -233,12 +233,12 @@ test("renew() takes another name when its own was lost, and lets go of what was 
   server.cli("DEL", `holdfast:member:g:${before}:${topic}`);
   const thief = await join();
   assert.equal(thief.consumer, before);
-  assert.deepEqual(await member.renew(ids, ids), ids);
+  assert.deepEqual(await member.renew(ids), ids);
   assert.notEqual(member.consumer, before);
   assert.deepEqual(idsOf(await thief.recover("", 10)), ids);
   await backend.append(topic, [["n", "2"]]);
   const next = idsOf(await member.read(1, 0, never));
-  assert.deepEqual(await member.renew(next, next), []);
+  assert.deepEqual(await member.renew(next), []);
   assert.deepEqual(await member.settle({ ...nothing, done: next }), {
     result: "settled",
     lost: [],

@@ -18,5 +18,5 @@ await backend.open();
 const member = await backend.join({ topic, group, from: "start", leaseMs: 60_000 });
 const { deliveries } = await member.read(take, 5_000, new AbortController().signal);
 const ids = deliveries.map(({ id }) => id);
-setInterval(() => void member.renew(ids, ids), 50);
+setInterval(() => void member.renew(ids), 50);
 process.stdout.write(`${JSON.stringify({ consumer: member.consumer, ids })}\n`);
