@@ -43,6 +43,7 @@ export class AbsentGroups {
     this.#parts = parts;
   }
 
+  /** Looks now, and every hour. */
   start(): void {
     this.#looking = this.#look();
   }
@@ -91,8 +92,7 @@ export class AbsentGroups {
     } catch (error) {
       this.#parts.log.debug(`Absent groups cannot be looked at: ${messageOf(error)}`);
     }
-    if (!this.#isStopped)
-      this.#timer = this.#parts.clock.after(lookEveryMs, () => (this.#looking = this.#look()));
+    if (!this.#isStopped) this.#timer = this.#parts.clock.after(lookEveryMs, () => this.start());
   }
 
   async #compare(): Promise<void> {

@@ -243,6 +243,8 @@ test("GET /groups shows lag, cursor and rate; what was trimmed is not before a g
     head: 200,
     lag: 10,
     paused: false,
+    configured: true,
+    absentSince: null,
     perSecond: 8,
   });
   assert.deepEqual([groups[1]?.["lag"], groups[2]?.["lag"]], [100, 0]);
@@ -302,6 +304,7 @@ test("GET /openapi.json names every route", async (t) => {
   assert.equal(api.openapi, "3.1.0");
   assert.deepEqual(Object.keys(api.paths).sort(), [
     "/groups",
+    "/groups/{group}",
     "/groups/{group}/pause",
     "/groups/{group}/replay",
     "/groups/{group}/resume",
