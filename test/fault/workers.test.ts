@@ -26,16 +26,20 @@ const planted: readonly [string, Pick<WorkersPlan, "store" | "fault">][] = [
 ];
 for (const [what, fault] of planted) {
   test(`the proof goes red when ${what}`, async (t) => {
-    const plan = {
-      folder: tempDir(t),
-      isOrdered: false,
-      events: 3_000,
-      kills: 10,
-      seed,
-      limitMs: 20_000,
-    };
-    const report = await workersRun({ ...plan, ...fault });
-    t.diagnostic(JSON.stringify({ seed, ...report }));
-    assert.ok(!isKept(report, false), JSON.stringify(report));
+    // The kills fall where they fall: ten may all miss the moment.
+    for (let turn = 0; turn < 4; turn += 1) {
+      const report = await workersRun({
+        folder: tempDir(t),
+        isOrdered: false,
+        events: 3_000,
+        kills: 10,
+        seed: seed + turn,
+        limitMs: 20_000,
+        ...fault,
+      });
+      t.diagnostic(JSON.stringify({ seed: seed + turn, ...report }));
+      if (!isKept(report, false)) return;
+    }
+    assert.fail("four runs have not seen it");
   });
 }
