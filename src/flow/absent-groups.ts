@@ -11,6 +11,7 @@ import type { Clock, Timer } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
 import { messageOf } from "../core/errors.ts";
 import type { Journal, UnitOfWork } from "../journal/journal.ts";
+import { pausedSpace } from "./paused-groups.ts";
 
 /** No processor is called so: its state is not in the way. */
 const space = "~absent";
@@ -36,7 +37,6 @@ export class AbsentGroups {
   readonly #since = new Map<string, number>();
   readonly #told = new Set<string>();
   #timer: Timer | undefined;
-  #looking: Promise<void> = Promise.resolve();
   #isStopped = false;
 
   constructor(parts: AbsentGroupsParts) {
@@ -45,13 +45,13 @@ export class AbsentGroups {
 
   /** Looks now, and every hour. */
   start(): void {
-    this.#looking = this.#look();
+    void this.#look();
   }
 
-  async stop(): Promise<void> {
+  /** Waits for nothing: a salvage or a full disk may keep a look waiting until the journal is closed. */
+  stop(): void {
     this.#isStopped = true;
     this.#timer?.cancel();
-    await this.#looking;
   }
 
   /** Since when it has been absent, ms since 1970; null: not known yet, for want of a synced clock. */
@@ -80,7 +80,7 @@ export class AbsentGroups {
         await this.#commit({ group, cursors: [], state });
       }
     }
-    const marks = [space, "~paused"].map((of) => ({ space: of, key: group, value: null }));
+    const marks = [space, pausedSpace].map((of) => ({ space: of, key: group, value: null }));
     await this.#commit({ group, cursors: [], state: marks, ends: true });
     this.#since.delete(group);
     log.info(`Group ${group} is forgotten, with its place and its state`);

@@ -16,7 +16,7 @@ export interface Pausable {
 }
 
 /** No processor is called so: its state is not in the way. */
-const space = "~paused";
+export const pausedSpace = "~paused";
 
 export class PausedGroups {
   readonly #journal: Pick<Journal, "readState" | "commit" | "commitSoon">;
@@ -32,7 +32,7 @@ export class PausedGroups {
   add(group: string, part: Pausable): void {
     this.#groups.set(group, part);
     part.pause("Asks the journal whether a person has paused it");
-    this.#journal.readState(space, group).then(
+    this.#journal.readState(pausedSpace, group).then(
       (row) => {
         if (row === null) return part.resume();
         part.pause(pausedText(group));
@@ -56,7 +56,7 @@ export class PausedGroups {
   /** On disk when it resolves. @throws HoldfastError when the journal does not take it: nothing has changed then */
   async set(group: string, isPaused: boolean): Promise<void> {
     const value = isPaused ? Buffer.from("1") : null;
-    const unit = { group, cursors: [], state: [{ space, key: group, value }] };
+    const unit = { group, cursors: [], state: [{ space: pausedSpace, key: group, value }] };
     const committed = this.#journal.commit(unit, "soon");
     this.#journal.commitSoon();
     await committed;

@@ -68,7 +68,7 @@ async function run(
     warned: () =>
       context.lines.filter(({ level }) => level === "warn").map(({ message }) => message),
     async end() {
-      await absent.stop();
+      absent.stop();
       await journal.close();
     },
   };
