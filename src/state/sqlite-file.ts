@@ -60,11 +60,13 @@ export class SqliteFile {
       mkdirSync(dirname(path), { recursive: true });
       db = new Database(path, { timeout: busyMs });
       this.#db = db;
-      db.pragma("journal_mode = WAL");
       db.pragma(`synchronous = ${durability === "power-loss" ? "FULL" : "NORMAL"}`);
       db.pragma("cache_size = -1024");
       db.pragma("journal_size_limit = 4194304");
-      this.#prepareFile(path);
+      patient(() => {
+        this.#prepareFile(path);
+        this.#db.pragma("journal_mode = WAL");
+      });
       this.id = this.#text("SELECT value FROM meta WHERE name = 'id'");
     } catch (thrown) {
       db?.close();
@@ -236,21 +238,20 @@ export class SqliteFile {
     return Number(lastInsertRowid);
   }
 
+  /** Seen and made in one write: another process that makes the file meanwhile is waited for, not met half-way. */
   #prepareFile(path: string): void {
-    const found = this.#db.pragma("application_id", { simple: true }) as number;
-    const known = this.#db.pragma("user_version", { simple: true }) as number;
-    const isEmpty = this.#db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() === undefined;
-    if (!isEmpty && (found !== applicationId || known > version)) {
-      const why =
-        found === applicationId
-          ? `it is from format ${known}, this program knows ${version}`
-          : "it is another program's";
-      throw new HoldfastError("STATE_FOREIGN", `Cannot use ${path} for state: ${why}`);
-    }
-    if (!isEmpty) return;
     this.#inOne(() => {
-      // Another process may have made it while this one waited.
-      if (this.#db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined) return;
+      const found = this.#db.pragma("application_id", { simple: true }) as number;
+      const known = this.#db.pragma("user_version", { simple: true }) as number;
+      const isEmpty = this.#db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() === undefined;
+      if (!isEmpty && (found !== applicationId || known > version)) {
+        const why =
+          found === applicationId
+            ? `it is from format ${known}, this program knows ${version}`
+            : "it is another program's";
+        throw new HoldfastError("STATE_FOREIGN", `Cannot use ${path} for state: ${why}`);
+      }
+      if (!isEmpty) return;
       this.#db.exec(schema);
       this.#db.prepare("INSERT INTO meta (name, value) VALUES ('id', ?)").run(crypto.randomUUID());
       this.#db.pragma(`application_id = ${applicationId}`);
@@ -270,6 +271,23 @@ export class SqliteFile {
     let statement = this.#statements.get(sql);
     if (statement === undefined) this.#statements.set(sql, (statement = this.#db.prepare(sql)));
     return statement;
+  }
+}
+
+/**
+ * SQLite doesn't wait where waiting could be a deadlock, as when two turn a new file to WAL at once, but says at once
+ * that it is locked (https://www.sqlite.org/c3ref/busy_handler.html); what holds no lock itself can wait, and does.
+ */
+function patient(act: () => void): void {
+  const until = performance.now() + busyMs;
+  for (;;) {
+    try {
+      return act();
+    } catch (thrown) {
+      const isBusy = String((thrown as { code?: unknown }).code).startsWith("SQLITE_BUSY");
+      if (!isBusy || performance.now() > until) throw thrown;
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
   }
 }
 

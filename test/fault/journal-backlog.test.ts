@@ -20,6 +20,12 @@ async function backlog(t: TestContext, path: string, append: number, read: numbe
   return JSON.parse(output) as { openMs: number; rssKiB: number; read: number; head: number };
 }
 
+/** What garbage happens to lie about differs by a fifth from run to run; what a backlog costs is in each of them. */
+async function leastOf<T extends { rssKiB: number }>(measure: () => Promise<T>): Promise<T> {
+  const runs = [await measure(), await measure(), await measure()];
+  return runs.reduce((least, run) => (run.rssKiB < least.rssKiB ? run : least));
+}
+
 // Reading costs memory of its own, whatever the backlog: both read equally much, past what is kept of recent chunks.
 for (const [what, reads] of [
   ["rests", 0],
@@ -30,8 +36,8 @@ for (const [what, reads] of [
     const [few, many] = [join(folder, "few.db"), join(folder, "many.db")];
     await backlog(t, few, 10_000, 0);
     await backlog(t, many, 1_000_000, 0);
-    const small = await backlog(t, few, 0, reads);
-    const large = await backlog(t, many, 0, reads);
+    const small = await leastOf(() => backlog(t, few, 0, reads));
+    const large = await leastOf(() => backlog(t, many, 0, reads));
     t.diagnostic(`open ${small.openMs.toFixed(0)} and ${large.openMs.toFixed(0)} ms`);
     t.diagnostic(`RSS ${small.rssKiB} and ${large.rssKiB} KiB`);
     assert.deepEqual([small.head, large.head], [10_000, 1_000_000]);

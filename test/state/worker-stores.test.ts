@@ -1,7 +1,9 @@
 /** One suite for every store of library workers. */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { test, type TestContext } from "node:test";
 import Database from "better-sqlite3";
 import { MemoryStore } from "../../src/state/memory.ts";
@@ -199,8 +201,27 @@ test("SqliteStore leaves another program's file, and a newer one, alone", async 
   made.pragma("user_version = 99");
   made.close();
   for (const path of [text, other, newer]) {
+    const before = readFileSync(path);
     await assert.rejects(() => new SqliteStore({ path }).open(), { code: "STATE_FOREIGN" }, path);
+    assert.deepEqual(readFileSync(path), before, path);
   }
+});
+
+test("SqliteFile is made once by workers that all begin at the same moment", async (t) => {
+  const [folder, rounds, threads] = [tempDir(t), 300, 2];
+  const arrived = new Int32Array(new SharedArrayBuffer(4));
+  const program = new URL("../support/openings-thread.ts", import.meta.url);
+  const workerData = { folder, rounds, threads, arrived };
+  const seen = await Promise.all(
+    Array.from({ length: threads }, async () => {
+      const [ids] = (await once(new Worker(program, { workerData }), "message")) as [string[]];
+      return ids;
+    }),
+  );
+  const failed = seen.flat().filter((id) => id.includes("Error"));
+  assert.deepEqual(failed, []);
+  assert.deepEqual(seen[0], seen[1]);
+  assert.equal(new Set(seen[0]).size, rounds);
 });
 
 test("SqliteFile.commitAll() refuses more positions than it may hold before a compaction, and goes on after it", (t) => {
