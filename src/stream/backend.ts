@@ -65,8 +65,10 @@ export interface Batch {
    */
   readonly incarnation: string;
   readonly deliveries: readonly Delivery[];
-  /** Keys were dealt out anew (with `keyField`): what is held of before may belong to others now. */
+  /** Keys were dealt out anew (with `keyField`): what of earlier batches is this member's still is given again, from here on. */
   readonly dealtAnew: boolean;
+  /** Keys of which this member may have something under way are another's now: see `handOver`. */
+  readonly isHandingOver: boolean;
 }
 
 /** All that is said of some pending entries, to happen in one step. */
@@ -75,11 +77,12 @@ export interface Settlement {
   readonly done: readonly string[];
   /** Failed once more; stays pending. `failures` is the count that it has now. */
   readonly failed: readonly { readonly id: string; readonly failures: number }[];
-  /** Moved to another topic (dead letters, late events) and dealt with. */
+  /** Moved to another topic (dead letters, late events) and dealt with; `isHandled`: what its handler did stands. */
   readonly moved: readonly {
     readonly id: string;
     readonly topic: string;
     readonly fields: EncodedFields;
+    readonly isHandled?: true;
   }[];
   /** Where state lies in the backend: what the unit read, wrote and emitted, together with the rest or not at all. */
   readonly effects?: {
@@ -103,13 +106,24 @@ export interface SettleResult {
 export interface Member {
   readonly consumer: string;
   readonly incarnation: string;
-  /** What this name had pending when it came back, oldest first, `after` an ID. */
+  /**
+   * What this name had pending when it came back, oldest first, `after` an ID; with `keyField` `read` gives that, since it may
+   * have to wait for a hand-over.
+   */
   recover(after: string, max: number): Promise<Batch>;
-  /** The next entries; waits up to `waitMs` for a first one. Nothing is taken once `signal` is aborted. */
-  read(max: number, waitMs: number, signal: AbortSignal): Promise<Batch>;
+  /**
+   * The next entries; waits up to `waitMs` for a first one. Nothing is taken once `signal` is aborted. `fromStart` (with
+   * `keyField`): all that is pending for this member is given again, the oldest first.
+   */
+  read(max: number, waitMs: number, signal: AbortSignal, fromStart?: boolean): Promise<Batch>;
+  /**
+   * Gives up what is not under way of the keys that the last read said are to be handed over, and all of them once nothing
+   * that was under way is left. Does nothing where keys were dealt out anew since that read.
+   */
+  handOver(underWay: readonly string[]): Promise<void>;
   /** Takes over what has been pending for `idleMs`, whoever had it. */
   reclaim(idleMs: number, max: number): Promise<Batch>;
-  /** Says that these are still being worked on; gives those that are not this member's any more. */
+  /** Says that these are held still; gives those that are not this member's any more. */
   renew(ids: readonly string[]): Promise<readonly string[]>;
   settle(settlement: Settlement): Promise<SettleResult>;
   /** A committed state value, where state lies in the backend. */

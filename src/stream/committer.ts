@@ -5,7 +5,8 @@
  * server; it is refused if an entry is not this worker's any more or a value that was read has changed.
  *
  * In a store that the workers of a host share (SQLite): state, positions and outbox are one transaction; then the
- * entries are settled at the server. Who comes in between finds the positions, and only acknowledges.
+ * entries are settled at the server. Who comes in between finds the positions, and only acknowledges. What was handled and
+ * is moved (a late event) is emitted with the rest: moved after the transaction, it could be handled twice or not moved.
  *
  * What has no effects of its own goes straight to the server.
  */
@@ -71,18 +72,23 @@ export function inStore(
   return {
     readState: async (_member, key) => (await opened()).get(space, key),
     async commit(member, scope, settlement, effects) {
-      const { done } = settlement;
-      if (effects.writes.length + effects.emits.length > 0) {
-        const unit = { scope, done, ...inSpace(space, effects) };
-        const commit = await (await opened()).commit(unit);
-        if (commit.result === "conflict") return { again: true, gone: [] };
-        if (commit.result === "repeated") {
-          await member.settle({ done: commit.ids, failed: [], moved: [] });
-          return { again: true, gone: commit.ids };
-        }
-        if (effects.emits.length > 0) outbox.wake();
+      if (effects.writes.length + effects.emits.length === 0) {
+        const { lost } = await member.settle(settlement);
+        return { again: false, gone: lost };
       }
-      const { lost } = await member.settle(settlement);
+      const handled = settlement.moved.filter(({ isHandled }) => isHandled === true);
+      const done = [...settlement.done, ...handled.map(({ id }) => id)];
+      const emits = [...effects.emits, ...handled.map(({ topic, fields }) => ({ topic, fields }))];
+      const unit = { scope, done, ...inSpace(space, { ...effects, emits }) };
+      const commit = await (await opened()).commit(unit);
+      if (commit.result === "conflict") return { again: true, gone: [] };
+      if (commit.result === "repeated") {
+        await member.settle({ done: commit.ids, failed: [], moved: [] });
+        return { again: true, gone: commit.ids };
+      }
+      if (emits.length > 0) outbox.wake();
+      const moved = settlement.moved.filter(({ isHandled }) => isHandled !== true);
+      const { lost } = await member.settle({ ...settlement, done, moved });
       return { again: false, gone: lost };
     },
     async compact(scope, progress) {

@@ -5,6 +5,9 @@
  *     ▲          └─ failed: waiting until it is due ──► fresh again
  *     └─ of a key that waits: later ones stay behind it (where order by key is asked for)
  *
+ * Where order by key is asked for, what is held is always in the order in which the server has it pending for this
+ * worker, from the oldest on: when some of it may be another's (`reset`), it counts as held again when it was given again.
+ *
  * Bounds: reading stops at `freshMax` that are fresh, and altogether at `waitingMax` that wait for another attempt: the
  * group then stands still for this worker, visibly (`lag`), until some of them have passed.
  */
@@ -35,6 +38,8 @@ export interface HeldEntry {
 
 export class Held {
   readonly #entries = new Map<string, HeldEntry>();
+  /** Held before the last reset and not given again yet: what runs, and what is known of the rest. */
+  readonly #former = new Map<string, HeldEntry>();
   /** Since the read began: their incarnations. At most what was held then and what was taken over meanwhile. */
   readonly #settled = new Map<string, string>();
   readonly #isOrdered: boolean;
@@ -59,9 +64,10 @@ export class Held {
 
   /** Dealt with, and acknowledged. */
   settle(id: string): void {
-    const entry = this.#entries.get(id);
+    const entry = this.#entries.get(id) ?? this.#former.get(id);
     if (entry === undefined) return;
     this.#entries.delete(id);
+    this.#former.delete(id);
     this.#settled.set(id, entry.incarnation);
   }
 
@@ -69,8 +75,32 @@ export class Held {
     return [...this.#entries.keys()];
   }
 
+  /** What runs, be it held still or not. */
+  underWay(): string[] {
+    const all = [...this.#former.values(), ...this.#entries.values()];
+    return all.filter(({ isRunning }) => isRunning).map(({ id }) => id);
+  }
+
   add(entry: HeldEntry): void {
-    this.#entries.set(entry.id, entry);
+    const former = this.#former.get(entry.id);
+    this.#former.delete(entry.id);
+    if (former?.incarnation !== entry.incarnation) this.#entries.set(entry.id, entry);
+    else if (former.isRunning) this.#entries.set(entry.id, former);
+    else {
+      const { dueMs, firstMs } = former;
+      this.#entries.set(entry.id, { ...entry, dueMs, firstMs });
+    }
+  }
+
+  has(id: string): boolean {
+    return this.#entries.has(id);
+  }
+
+  /** Nothing is held until it is given again, the oldest first; what runs is told when it is committed. */
+  reset(): void {
+    for (const [id, { isRunning }] of this.#former) if (!isRunning) this.#former.delete(id);
+    for (const entry of this.#entries.values()) this.#former.set(entry.id, entry);
+    this.#entries.clear();
   }
 
   remove(id: string): void {

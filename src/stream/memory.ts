@@ -260,12 +260,16 @@ class MemoryMember implements contract.Member {
     return Promise.resolve(lost);
   }
 
+  handOver(): Promise<void> {
+    return Promise.resolve();
+  }
+
   settle(settlement: contract.Settlement): Promise<contract.SettleResult> {
     const { group, consumer, write } = this.#parts;
     const lost: string[] = [];
     for (const { id, topic, fields } of settlement.moved) {
-      if (group.pending.delete(id)) write(topic, fields);
-      else lost.push(id);
+      if (group.pending.get(id)?.consumer !== consumer) lost.push(id);
+      else if (group.pending.delete(id)) write(topic, fields);
     }
     for (const { id, failures } of settlement.failed) {
       const pending = group.pending.get(id);
@@ -336,7 +340,7 @@ class MemoryMember implements contract.Member {
       pending.deliveries += 1;
       return { ...pending.entry, deliveries: pending.deliveries, failures: pending.failures };
     });
-    return { incarnation: group.incarnation, deliveries, dealtAnew: false };
+    return { incarnation: group.incarnation, deliveries, dealtAnew: false, isHandingOver: false };
   }
 }
 

@@ -19,7 +19,7 @@ export function incarnationKey(group: string, topic: string): string {
   return `holdfast:incarnation:${escaped(group)}:${topic}`;
 }
 
-/** A hash: who is alive until when (`m:`), whose each slot is (`s:`), how often they moved (`g`). */
+/** A hash: who is alive until when, and whose each slot is (valkey-deal.ts). */
 export function membersKey(group: string, topic: string): string {
   return `holdfast:members:${escaped(group)}:${topic}`;
 }

@@ -17,7 +17,7 @@ import {
   type Reply,
   type ValkeyConnection,
 } from "../valkey/connection.ts";
-import { deliveriesOf, infoOf } from "./valkey-replies.ts";
+import { deliveriesOf, infoOf, valueOf, waitingOf } from "./valkey-replies.ts";
 import { incarnationKey, membersKey, stateKey } from "./valkey-keys.ts";
 import { retryKey } from "./topic-names.ts";
 import { valuesMax } from "./valkey-scripts.ts";
@@ -51,6 +51,8 @@ export class ValkeyMember implements contract.Member {
   #dealt = "";
   /** The last entry that the group is known to have been given: where it goes on if it is lost and was to begin "now". */
   #known = "";
+  /** With `keyField`: it has slots to hand over. */
+  #isHandingOver = false;
   #canUnblock = false;
   #isLeft = false;
 
@@ -81,7 +83,11 @@ export class ValkeyMember implements contract.Member {
   }
 
   async recover(after: string, max: number): Promise<contract.Batch> {
-    return this.#take([0, max, this.#consumer, after]);
+    const { main, membership } = this.#parts;
+    if (membership.keyField === undefined) return this.#take([0, max, this.#consumer, after]);
+    const keys = [membership.topic, this.#members()];
+    await this.#ifGone(main.script("comeBack", keys, [membership.group, this.#consumer]), 0);
+    return this.#nothing();
   }
 
   async reclaim(idleMs: number, max: number): Promise<contract.Batch> {
@@ -94,8 +100,14 @@ export class ValkeyMember implements contract.Member {
     return this.#take([Math.ceil(idleMs), max, "", ""]);
   }
 
-  async read(max: number, waitMs: number, signal: AbortSignal): Promise<contract.Batch> {
+  async read(
+    max: number,
+    waitMs: number,
+    signal: AbortSignal,
+    fromStart = false,
+  ): Promise<contract.Batch> {
     if (signal.aborted) return this.#nothing();
+    if (fromStart) this.#last = "";
     try {
       return this.#parts.membership.keyField === undefined
         ? await this.#readShared(max, waitMs, signal)
@@ -108,19 +120,32 @@ export class ValkeyMember implements contract.Member {
   }
 
   async renew(ids: readonly string[]): Promise<readonly string[]> {
-    const { main, membership } = this.#parts;
+    const { membership } = this.#parts;
     if (!(await this.#name.renew())) {
       // It was not renewed in time (or the server lost it), and is another process's: what was pending under it too.
       this.#consumer = await this.#name.take(membership.consumer);
       this.#last = "";
       this.#generation = "";
     }
-    const keys = [membership.topic];
-    if (membership.keyField !== undefined) keys.push(this.#members());
+    return this.#renewEntries(ids);
+  }
+
+  async handOver(underWay: readonly string[]): Promise<void> {
+    const { main, membership } = this.#parts;
+    const { topic, group, keyField } = membership;
+    if (keyField === undefined) return;
+    const args = [group, this.#consumer, keyField, this.#generation, ...underWay];
+    await this.#ifGone(main.script("handOver", [topic, this.#members()], args), 0);
+  }
+
+  async #renewEntries(ids: readonly string[]): Promise<readonly string[]> {
+    const { main, membership } = this.#parts;
+    const { topic, group, keyField } = membership;
+    const keys = keyField === undefined ? [topic] : [topic, this.#members()];
     const lost: string[] = [];
     for (let at = 0; at < Math.max(1, ids.length); at += 1_000) {
       const slice = ids.slice(at, at + 1_000);
-      const args = [membership.group, this.#consumer, membership.leaseMs, ...slice];
+      const args = [group, this.#consumer, membership.leaseMs, ...slice];
       lost.push(
         ...((await this.#ifGone(main.script("renew", keys, args), [])) as Buffer[]).map(String),
       );
@@ -149,10 +174,7 @@ export class ValkeyMember implements contract.Member {
       stateKey(group, topic),
       key,
     )) as Buffer | null;
-    if (found === null) return null;
-    const colon = found.indexOf(0x3a);
-    const ends = Number(found.subarray(0, colon).toString());
-    return ends > 0 && ends <= this.#parts.clock.wallMs() ? null : found.subarray(colon + 1);
+    return found === null ? null : valueOf(found, this.#parts.clock.wallMs());
   }
 
   async progress(max: number): Promise<GroupProgress | null> {
@@ -179,13 +201,12 @@ export class ValkeyMember implements contract.Member {
   }
 
   async lag(): Promise<{ waiting: number | null; pending: number }> {
+    const { main, membership } = this.#parts;
     const info = await this.#group();
-    // Redis 7 and Valkey tell it, unless entries were deleted amid.
-    const lag = info?.["lag"];
-    return {
-      waiting: typeof lag === "number" ? lag : null,
-      pending: Number(info?.["pending"] ?? 0),
-    };
+    const topic = infoOf(
+      (await this.#ifGone(main.call("XINFO", "STREAM", membership.topic), [])) as Reply[],
+    );
+    return { waiting: waitingOf(topic, info), pending: Number(info?.["pending"] ?? 0) };
   }
 
   async leave(): Promise<void> {
@@ -231,41 +252,48 @@ export class ValkeyMember implements contract.Member {
       failures: 0,
     }));
     this.#known = deliveries.at(-1)?.id ?? this.#known;
-    return { incarnation: this.#incarnation, deliveries, dealtAnew: false };
+    return { ...this.#nothing(), deliveries };
   }
 
   async #readDealt(max: number, waitMs: number, signal: AbortSignal): Promise<contract.Batch> {
+    if (this.#isHandingOver) await this.#pause(waitMs, signal);
     const batch = await this.#dealOut(max);
-    if (batch.deliveries.length > 0 || batch.dealtAnew || waitMs < 1 || signal.aborted)
-      return batch;
-    const { blocking, membership, clock } = this.#parts;
-    if (this.#dealt === "") {
-      // Some member has as much as it may: nothing is read until it has caught up.
-      await clock.sleep(Math.min(waitMs, 50), signal).catch(() => undefined);
-    } else {
+    const { deliveries, dealtAnew, isHandingOver } = batch;
+    if (deliveries.length > 0 || dealtAnew || isHandingOver) return batch;
+    if (waitMs < 1 || signal.aborted) return batch;
+    const { blocking, membership } = this.#parts;
+    if (this.#dealt === "") await this.#pause(waitMs, signal);
+    else {
       const read = ["COUNT", 1, "BLOCK", this.#blockMs(waitMs), "STREAMS", membership.topic];
       await this.#unblockable(signal, () => blocking.call("XREAD", ...read, this.#dealt));
     }
     return signal.aborted ? batch : this.#dealOut(max);
   }
 
+  /** Some member has as much as it may, or a slot is to be handed over: no new entry tells when to look again. */
+  async #pause(waitMs: number, signal: AbortSignal): Promise<void> {
+    await this.#parts.clock.sleep(Math.min(waitMs, 50), signal).catch(() => undefined);
+  }
+
   async #dealOut(max: number): Promise<contract.Batch> {
     const reply = (await this.#deal(max, "")) as [Buffer, Buffer, Buffer, Buffer, Reply[]];
-    const [incarnation, generation, last, full, rows] = reply;
+    const [incarnation, generation, last, busy, rows] = reply;
     // A key that was evicted is no other life of the group.
     const current = String(incarnation) || this.#incarnation;
     const isOther = this.#incarnation !== current;
     const isSame = this.#generation === String(generation);
+    this.#isHandingOver = String(busy) === "handing over";
     const dealtAnew = isOther || !isSame;
     this.#incarnation = current;
-    // Another member made the group anew, and counts as far by now: what was given lies behind the last entry of the old
-    // one, which the new one may not have reached. The next is from the start.
-    this.#generation = isOther && isSame ? "" : String(generation);
-    this.#dealt = String(full) === "1" ? "" : String(last);
+    // Another member made the group anew, and counts as far by now: what was found lies behind the last entry of the old
+    // one, which the new one may not have reached. The next read is from the start.
+    const isStale = isOther && isSame;
+    this.#generation = isStale ? "" : String(generation);
+    this.#dealt = busy.length > 0 ? "" : String(last);
     this.#known = String(last) || this.#known;
-    const deliveries = deliveriesOf(rows);
-    this.#last = deliveries.at(-1)?.id ?? (dealtAnew ? "" : this.#last);
-    return { incarnation: this.#incarnation, deliveries, dealtAnew };
+    const deliveries = isStale ? [] : deliveriesOf(rows);
+    this.#last = deliveries.at(-1)?.id ?? (isOther || !isSame ? "" : this.#last);
+    return { ...this.#nothing(), deliveries, dealtAnew, isHandingOver: this.#isHandingOver };
   }
 
   #deal(max: number, leave: "" | "leave", foreignMs: number | "" = ""): Promise<Reply> {
@@ -281,8 +309,7 @@ export class ValkeyMember implements contract.Member {
     const keys = [membership.topic, this.#retries];
     const taken = main.script("take", keys, [membership.group, this.#consumer, ...args]);
     const rows = (await this.#ifGone(taken, [])) as Reply[];
-    const deliveries = deliveriesOf(rows);
-    return { incarnation: this.#incarnation, deliveries, dealtAnew: false };
+    return { ...this.#nothing(), deliveries: deliveriesOf(rows) };
   }
 
   /** A read that ends without an answer when the signal comes, and takes nothing then. */
@@ -311,7 +338,7 @@ export class ValkeyMember implements contract.Member {
     const { main } = this.#parts;
     const giants = settlement.moved.filter(({ fields }) => fields.length > valuesMax);
     if (giants.length === 0) return settlement;
-    const lost = new Set(await this.renew(giants.map(({ id }) => id)));
+    const lost = new Set(await this.#renewEntries(giants.map(({ id }) => id)));
     for (const { id, topic, fields } of giants) {
       if (!lost.has(id)) await main.call("XADD", topic, "*", ...fields);
     }
@@ -340,7 +367,8 @@ export class ValkeyMember implements contract.Member {
   }
 
   #nothing(): contract.Batch {
-    return { incarnation: this.#incarnation, deliveries: [], dealtAnew: false };
+    const incarnation = this.#incarnation;
+    return { incarnation, deliveries: [], dealtAnew: false, isHandingOver: false };
   }
 
   #blockMs(waitMs: number): number {

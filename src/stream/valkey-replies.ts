@@ -21,3 +21,25 @@ export function infoOf(row: Reply): Record<string, Reply> {
   for (let at = 0; at + 1 < list.length; at += 2) info[String(list[at])] = list[at + 1] ?? null;
   return info;
 }
+
+/**
+ * Entries that a group was not given yet; null: Redis 7 and Valkey tell it, unless entries were deleted amid. A group that
+ * is at the end has none, whatever they say: of how many it has read their append-only file knows no more than when it was
+ * last written anew.
+ */
+export function waitingOf(
+  topic: Readonly<Record<string, Reply>>,
+  group: Readonly<Record<string, Reply>> | null,
+): number | null {
+  if (group === null) return null;
+  if (String(group["last-delivered-id"]) === String(topic["last-generated-id"])) return 0;
+  const lag = group["lag"];
+  return typeof lag === "number" ? lag : null;
+}
+
+/** A state value without its end before it (valkey-scripts.ts, `settle`); null: that has come. */
+export function valueOf(found: Buffer, nowMs: number): Uint8Array | null {
+  const colon = found.indexOf(0x3a);
+  const ends = Number(found.subarray(0, colon).toString());
+  return ends > 0 && ends <= nowMs ? null : found.subarray(colon + 1);
+}

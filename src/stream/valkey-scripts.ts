@@ -252,7 +252,7 @@ end
 for _, row in ipairs(emits) do redis.call('XADD', KEYS[row[1]], '*', unpack(ARGV, row[2], row[3])) end
 redis.call('HDEL', retries, '') -- even without memory
 for _, row in ipairs(moved) do
-  if owner(topic, group, row[1]) then
+  if owner(topic, group, row[1]) == me then
     redis.call('XADD', KEYS[row[2]], '*', unpack(ARGV, row[3], row[4]))
     redis.call('XACK', topic, group, row[1])
     redis.call('HDEL', retries, row[1])

@@ -19,7 +19,7 @@ import type { EncodedFields } from "../wire/wire.ts";
 import { idBefore } from "./entry-id.ts";
 import { ValkeyConnection, type Argument, type ValkeyOptions } from "../valkey/connection.ts";
 import { incarnationKey, membersKey, producerKey } from "./valkey-keys.ts";
-import { deal } from "./valkey-deal.ts";
+import { comeBack, deal, handOver } from "./valkey-deal.ts";
 import {
   append,
   join,
@@ -36,7 +36,21 @@ import {
 import { ValkeyMember } from "./valkey-member.ts";
 import { checkMembership, hashTag } from "./topic-names.ts";
 
-const scripts = { append, join, rewind, take, renew, settle, move, deal, prune, name, unname };
+const scripts = {
+  append,
+  join,
+  rewind,
+  take,
+  renew,
+  settle,
+  move,
+  deal,
+  handOver,
+  comeBack,
+  prune,
+  name,
+  unname,
+};
 
 /** How long a producer's mark outlives its last append, ms: a day, in which whoever sends again has done so. */
 const markMs = 86_400_000;

@@ -14,7 +14,6 @@
  *
  * Bounds: held.ts; a batch's effects (state/effects.ts); one commit at a time.
  */
-import { unlessAborted } from "../core/abort.ts";
 import { backoffDelayMs } from "../core/backoff.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
@@ -23,6 +22,7 @@ import type { Batch, Delivery, Member, Settlement } from "./backend.ts";
 import { scopeOf, type Committer, type UnitEffects } from "./committer.ts";
 import type { Execution, ExecutionOutcome, RunItem } from "./execution.ts";
 import { Held, isSuspect, waitingMax, type HeldEntry } from "./held.ts";
+import { Patience } from "./patience.ts";
 import type { EncodedFields } from "../wire/wire.ts";
 import type { WorkerFigures } from "./worker-figures.ts";
 
@@ -51,7 +51,6 @@ export interface WorkerParts {
   readonly lateTopic: string;
 }
 
-const trouble = { baseMs: 50, maxMs: 5_000 };
 /** Positions are folded into ranges after so many commits. */
 const compactEvery = 50;
 /** More pending entries than this and folding waits until there are fewer. */
@@ -63,8 +62,12 @@ export class Worker {
   readonly #parts: WorkerParts;
   readonly #held: Held;
   readonly #reading = new AbortController();
+  /** Ends the read that is under way: by key, an answer from before a loss could overtake what is to be given again. */
+  #look = new AbortController();
+  #isFromStart = false;
   readonly #handlers = new AbortController();
   readonly #end = new AbortController();
+  readonly #patience: Patience;
   #member: Member | undefined;
   #wake: (() => void) | undefined;
   #onRoom: (() => void) | undefined;
@@ -78,11 +81,12 @@ export class Worker {
   constructor(parts: WorkerParts) {
     this.#parts = parts;
     this.#held = new Held(parts.isOrdered);
+    this.#patience = new Patience(parts, this.#end.signal);
   }
 
   /** Joins the group and begins. @throws HoldfastError when it cannot join for a reason that does not pass */
   async start(): Promise<void> {
-    const member = await this.#patiently(() => this.#parts.join());
+    const member = await this.#patience.try(() => this.#parts.join());
     if (member === null) return;
     this.#member = member;
     this.#beatLater();
@@ -104,6 +108,7 @@ export class Worker {
   async stop(graceMs: number): Promise<void> {
     const { clock } = this.#parts;
     this.#reading.abort();
+    this.#look.abort();
     this.#wake?.();
     this.#onRoom?.();
     const half = clock.after(graceMs / 2, () => this.#handlers.abort());
@@ -122,7 +127,7 @@ export class Worker {
     const { batchMax, waitMs } = this.#parts;
     let after = "";
     for (;;) {
-      const back = await this.#patiently(() => member.recover(after, batchMax));
+      const back = await this.#patience.try(() => member.recover(after, batchMax));
       if (back === null || back.deliveries.length === 0) break;
       after = back.deliveries.at(-1)?.id ?? "";
       this.#take(back);
@@ -135,21 +140,42 @@ export class Worker {
         continue;
       }
       const most = Math.min(room, batchMax);
-      const signal = this.#reading.signal;
+      const [look, isFromStart] = [this.#look, this.#isFromStart];
+      this.#isFromStart = false;
       this.#held.watch();
-      const batch = await this.#patiently(() => member.read(most, Math.max(waitMs, 1_000), signal));
+      const batch = await this.#patience.try(() =>
+        member.read(most, Math.max(waitMs, 1_000), look.signal, isFromStart),
+      );
       if (batch === null) break;
-      if (batch.dealtAnew) await this.#lookAgain(member);
+      if (look !== this.#look) continue;
+      if (batch.dealtAnew) this.#held.reset();
       this.#take(batch);
+      // Of these keys nothing that is not under way by now can be begun: it is not held any more.
+      if (batch.isHandingOver)
+        await this.#patience.try(() => member.handOver(this.#held.underWay()));
     }
     this.#hasReadAll = true;
     this.#wake?.();
   }
 
-  /** Keys may have been dealt out anew: what others have now is dropped, before anything behind it runs. */
-  async #lookAgain(member: Member): Promise<void> {
-    const lost = await this.#patiently(() => member.renew(this.#held.ids()));
-    if (lost !== null) this.#held.drop(lost);
+  /** Of a batch that was committed: what was dealt with before, or is another's now. */
+  #gone(ids: readonly string[]): void {
+    if (this.#parts.isOrdered) this.#overtaken(ids);
+    else for (const id of ids) this.#held.remove(id);
+  }
+
+  /**
+   * By key: with what is another's goes all that lies behind it, which must not overtake it. What is held is asked for
+   * again, in order; the answer to a read that is under way is from before, and not looked at.
+   */
+  #overtaken(ids: readonly string[]): void {
+    if (!ids.some((id) => this.#held.has(id))) return;
+    this.#held.reset();
+    this.#isFromStart = true;
+    this.#look.abort();
+    this.#look = new AbortController();
+    if (this.#reading.signal.aborted) this.#look.abort();
+    this.#onRoom?.();
   }
 
   #take(batch: Batch): void {
@@ -202,7 +228,7 @@ export class Worker {
         const again = await this.#runOnce(member, left);
         figures.took((clock.monotonicMs() - startedMs) / 1_000);
         if (again === null) break;
-        left = again;
+        left = again.filter((entry) => this.#held.has(entry.id));
         // Two that meet again and again would go on for ever in step.
         if (turns > 2) await clock.sleep(this.#parts.random() * 20 * turns).catch(() => undefined);
       }
@@ -214,10 +240,9 @@ export class Worker {
   /** An attempt that may kill this process is counted before it is made. False: the entry is another's now. */
   async #countAhead(member: Member, entry: HeldEntry): Promise<boolean> {
     const failed = [{ id: entry.id, failures: entry.failures + 1 }];
-    const told = await this.#patiently(() => member.settle({ done: [], failed, moved: [] }));
+    const told = await this.#patience.try(() => member.settle({ done: [], failed, moved: [] }));
     if (told !== null && told.lost.length === 0) return true;
-    this.#held.remove(entry.id);
-    if (this.#parts.isOrdered) await this.#lookAgain(member);
+    this.#gone([entry.id]);
     return false;
   }
 
@@ -244,18 +269,13 @@ export class Worker {
       writes: outcome.effects.writes(),
       emits: outcome.effects.emits,
     };
-    const commit = await this.#patiently(() =>
+    const commit = await this.#patience.try(() =>
       committer.commit(member, scope, settlement, effects),
     );
     if (commit === null) return null;
-    // A key whose event is another's now is another's with all that is behind it.
-    if (commit.gone.length > 0 && this.#parts.isOrdered) await this.#lookAgain(member);
-    if (commit.again) {
-      for (const id of commit.gone) this.#held.remove(id);
-      const gone = new Set(commit.gone);
-      return entries.filter(({ id }) => !gone.has(id));
-    }
-    this.#settled(entries, settlement, commit.gone, outcome);
+    this.#gone(commit.gone);
+    if (commit.again) return entries;
+    this.#settled(entries, settlement, outcome);
     if (++this.#commits % compactEvery === 0) await this.#compact(member, scope);
     return null;
   }
@@ -267,7 +287,8 @@ export class Worker {
       if (entry === undefined) continue;
       if (outcome.late.has(index)) {
         const fields = this.#parts.lateFields(entry);
-        settlement.moved.push({ id: entry.id, topic: this.#parts.lateTopic, fields });
+        const topic = this.#parts.lateTopic;
+        settlement.moved.push({ id: entry.id, topic, fields, isHandled: true });
       } else settlement.done.push(entry.id);
     }
     for (const { index, error } of outcome.failures) {
@@ -301,14 +322,8 @@ export class Worker {
     settlement.moved.push({ id: entry.id, topic: deadLetterTopic, fields });
   }
 
-  #settled(
-    entries: readonly HeldEntry[],
-    settlement: Settlement,
-    gone: readonly string[],
-    outcome: ExecutionOutcome,
-  ): void {
+  #settled(entries: readonly HeldEntry[], settlement: Settlement, outcome: ExecutionOutcome): void {
     const failures = new Map(settlement.failed.map(({ id, failures: count }) => [id, count]));
-    for (const id of gone) this.#held.remove(id);
     for (const { id } of settlement.moved) this.#held.settle(id);
     for (const id of settlement.done) this.#held.settle(id);
     for (const entry of entries) entry.failures = failures.get(entry.id) ?? entry.failures;
@@ -317,7 +332,7 @@ export class Worker {
 
   async #compact(member: Member, scope: string): Promise<void> {
     const { committer } = this.#parts;
-    await this.#patiently(async () => {
+    await this.#patience.try(async () => {
       const progress = await member.progress(pendingMax);
       if (progress !== null) await committer.compact(scope, progress);
     });
@@ -338,7 +353,9 @@ export class Worker {
     if (member === undefined) return;
     this.#beats += 1;
     try {
-      this.#held.drop(await member.renew(this.#held.ids()));
+      const lost = await member.renew(this.#held.ids());
+      if (this.#parts.isOrdered) this.#overtaken(lost);
+      else this.#held.drop(lost);
       this.#onRoom?.();
       if (this.#reading.signal.aborted) return;
       const { fresh, waiting } = this.#held.counts();
@@ -348,32 +365,6 @@ export class Worker {
       if (this.#beats % 60 === 0) await member.prune(deadMs);
     } catch (thrown) {
       log.debug("A heartbeat was not answered", { reason: messageOf(thrown) });
-    }
-  }
-
-  /**
-   * Tries again for as long as it takes what is `transient`; null: the end came first.
-   * @throws HoldfastError what does not pass
-   */
-  async #patiently<T>(act: () => Promise<T>): Promise<T | null> {
-    const { clock, random, log, figures, topic, group } = this.#parts;
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        const answer = await unlessAborted(act(), this.#end.signal);
-        if (attempt > 1) {
-          figures.trouble = null;
-          log.info("The streams' server answers again", { topic, group });
-        }
-        return answer;
-      } catch (thrown) {
-        if (this.#end.signal.aborted) return null;
-        if (!(thrown instanceof HoldfastError) || thrown.kind !== "transient") throw thrown;
-        if (attempt === 1) log.warn(thrown.message, { topic, group, code: thrown.code });
-        figures.trouble = thrown.message;
-        const delayMs = backoffDelayMs(trouble, attempt, random());
-        await clock.sleep(delayMs, this.#end.signal).catch(() => undefined);
-        if (this.#end.signal.aborted) return null;
-      }
     }
   }
 

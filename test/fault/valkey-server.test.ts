@@ -191,6 +191,35 @@ test("a server out of memory refuses what is emitted and goes on acknowledging; 
   assert.deepEqual(await line.all(0, 100), []);
 });
 
+test("a group that has read all lags behind by nothing, also after its server has loaded its file", async (t) => {
+  const server = await startRedis(tempDir(t), { durable: true });
+  t.after(() => server.kill());
+  const backend = new ValkeyBackend({ url: server.url });
+  await backend.open();
+  t.after(() => backend.close());
+  const member = await backend.join({
+    topic: "t",
+    group: "g",
+    from: "start",
+    leaseMs: 5_000,
+    keyField: "n",
+  });
+  const numbers = (count: number) => Array.from({ length: count }, (_, n) => ["n", `${n}`]);
+  await backend.append("t", numbers(20));
+  const never = new AbortController().signal;
+  const first = await member.read(5, 0, never);
+  server.cli("BGREWRITEAOF");
+  await until("its file to be written anew", () =>
+    /aof_rewrite_in_progress:0\s+aof_rewrite_scheduled:0/.test(server.cli("INFO", "persistence")),
+  );
+  const rest = await member.read(20, 0, never);
+  assert.equal(first.deliveries.length + rest.deliveries.length, 20);
+  await server.kill();
+  await server.start();
+  await until("its answer", async () => (await member.lag().catch(() => null)) !== null);
+  assert.deepEqual(await member.lag(), { waiting: 0, pending: 20 });
+});
+
 test("a server that pauses its clients is waited for", async (t) => {
   const { server, line } = await started(t, { workers: 2 });
   await line.emit(0, 50);

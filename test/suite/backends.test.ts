@@ -153,8 +153,10 @@ for (const [kind, make] of Object.entries(backendKinds)) {
     const late = await silent.settle({
       ...nothing,
       failed: [{ id: left[0] as string, failures: 1 }],
+      moved: [{ id: left[1] as string, topic: `${topic}-dlq`, fields: ["n", "9"] }],
     });
-    assert.deepEqual(late.lost, [left[0]]);
+    assert.deepEqual([...late.lost].sort(compareIds), left);
+    assert.equal(await backend.length(`${topic}-dlq`), 0);
   });
 
   test(`settle() ends, counts and moves in one step, and tells who comes second: ${kind}`, async (t) => {
@@ -349,5 +351,56 @@ for (const [kind, make] of Object.entries(backendKinds)) {
     assert.equal(rest.length, 70);
     assert.ok(idsOf(left).every((id) => rest.includes(id)));
     if (kind !== "memory") assert.ok(owner.size === 7 && new Set(owner.values()).size === 2);
+  });
+
+  test(`a member that joins gets nothing of a key of which something is under way elsewhere: ${kind}`, async (t) => {
+    const { backend, topic, join } = await opened(t);
+    const one = await join({ keyField: "device", consumer: "one" });
+    const ids = (await backend.append(topic, numbered(70))) as string[];
+    const held = idsOf(await one.read(100, 0, never));
+    assert.deepEqual(held, ids);
+    // One of each device.
+    const underWay = held.slice(0, 7);
+    const early = await join({ keyField: "device", consumer: "early" });
+    const devices = (batch: { deliveries: readonly { fields: readonly Uint8Array[] }[] }) =>
+      new Set(batch.deliveries.map(({ fields }) => textOf(fields[3])));
+    assert.deepEqual(idsOf(await early.read(100, 0, never)), []);
+    ids.push(...((await backend.append(topic, numbered(7))) as string[]));
+    assert.deepEqual(idsOf(await early.read(100, 0, never)), []);
+    // Of what it has not heard of yet it gives nothing up: more may be under way by now.
+    await one.handOver(underWay);
+    assert.deepEqual(await one.renew(held), []);
+    const own = await one.read(100, 0, never);
+    assert.equal(own.isHandingOver, kind !== "memory");
+    // What is its own still is given to it once more.
+    const all = [...new Set([...held, ...idsOf(own)])];
+    await one.handOver(underWay);
+    const lost = new Set(await one.renew(all));
+    assert.ok(underWay.every((id) => !lost.has(id)));
+    assert.equal(lost.size > 0, kind !== "memory");
+    assert.deepEqual(idsOf(await early.read(100, 0, never)), [], "it did not wait for the rest");
+    // Nor does one that was killed, and comes back under its name.
+    assert.deepEqual(idsOf(await early.recover("", 100)), []);
+    const [failing] = underWay as [string];
+    const failed = [{ id: failing, failures: 2 }];
+    await one.settle({ ...nothing, failed, done: underWay.slice(1) });
+    const kept = all.filter((id) => !lost.has(id) && !underWay.includes(id));
+    await one.handOver([]);
+    const gone = await one.renew([failing, ...kept]);
+    const theirs: string[] = [];
+    if (kind !== "memory") {
+      const batch = await early.read(100, 1_000, never);
+      assert.ok(batch.dealtAnew);
+      theirs.push(...idsOf(batch));
+      assert.deepEqual(theirs, [...theirs].sort(compareIds));
+      assert.ok([...lost].every((id) => theirs.includes(id)));
+      assert.ok(devices(batch).size > 0 && devices(batch).size < 7);
+      const [first] = batch.deliveries;
+      assert.equal(first?.failures, gone.includes(failing) ? 2 : 0);
+      assert.ok(batch.deliveries.every(({ deliveries }) => deliveries === 1));
+    }
+    const mine = [failing, ...kept].filter((id) => !gone.includes(id));
+    const rest = [...underWay.slice(1), ...mine, ...theirs];
+    assert.deepEqual(rest.sort(compareIds), ids);
   });
 }

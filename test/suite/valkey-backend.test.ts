@@ -384,6 +384,31 @@ test("members with keyField see that another made the group again", async (t) =>
   assert.equal(one.incarnation, two.incarnation);
 });
 
+test("with keyField, what a dead member had is dealt out, and counts as delivered once more where it had been given it", async (t) => {
+  const { backend, topic, join } = await opened(t);
+  const dead = await join({ keyField: "n", consumer: "dead", leaseMs: 300 });
+  const numbers = Array.from({ length: 10 }, (_, n) => ["n", `${n}`]);
+  const ids = (await backend.append(topic, numbers)) as string[];
+  assert.deepEqual(idsOf(await dead.read(10, 0, never)), ids);
+  // Dealt to it, and not given: its own read asks for none of them.
+  const heir = await join({ keyField: "n", consumer: "heir", leaseMs: 5_000 });
+  assert.deepEqual(idsOf(await heir.read(1, 0, never)), []);
+  ids.push(...((await backend.append(topic, numbers)) as string[]));
+  const early = idsOf(await heir.read(10, 0, never));
+  const found: [string, number][] = [];
+  await until("all of them", async () => {
+    const { deliveries, dealtAnew } = await heir.read(20, 100, never);
+    if (dealtAnew) found.length = 0;
+    found.push(...deliveries.map((each) => [each.id, each.deliveries] as [string, number]));
+    return found.length === 20;
+  });
+  assert.deepEqual(early, []);
+  assert.deepEqual(
+    found,
+    ids.map((id, at) => [id, at < 10 ? 2 : 1]),
+  );
+});
+
 test("with keyField, what a consumer that is no member leaves behind is dealt out when it has lain long enough", async (t) => {
   const { backend, topic, join } = await opened(t);
   const member = await join({ keyField: "k", consumer: "me" });

@@ -1,6 +1,6 @@
 /**
  * A `Stream` worker in a process of its own, to be killed at any moment. It keeps a count, a sum and the last `n` for each
- * device, emits each event's `n` into another topic, and fails each fiftieth event on its first attempt.
+ * device, emits each event's `n` into another topic, and fails each 53rd event on its first attempt (of all devices in turn).
  *
  * Argument: a WorkerPlan as JSON. Planted faults: see WorkerFault.
  */
@@ -62,7 +62,7 @@ async function run(plan: WorkerPlan): Promise<void> {
     };
     context.state.put(device, next);
     context.emit(plan.outTopic, { n });
-    if (n % 50 === 7 && context.attempt === 1) throw new Error("asked to fail");
+    if (n % 53 === 7 && context.attempt === 1) throw new Error("asked to fail");
   });
   await stream.start();
   process.stdout.write("joined\n");
