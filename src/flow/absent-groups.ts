@@ -10,21 +10,18 @@
 import type { Clock, Timer } from "../core/clock.ts";
 import type { Log } from "../core/context.ts";
 import { messageOf } from "../core/errors.ts";
-import type { Journal, UnitOfWork } from "../journal/journal.ts";
+import { emptySpace, type Journal } from "../journal/journal.ts";
 import { pausedSpace } from "./paused-groups.ts";
 
 /** No processor is called so: its state is not in the way. */
 const space = "~absent";
 /** How often ages are looked at, ms. */
 const lookEveryMs = 3_600_000;
-/** Rows of state in one unit, or in one answer. */
+/** Absent groups that are looked at. */
 const pageMax = 1_000;
 
 export interface AbsentGroupsParts {
-  readonly journal: Pick<
-    Journal,
-    "status" | "commit" | "commitSoon" | "readStates" | "readStateSpaces"
-  >;
+  readonly journal: Pick<Journal, "status" | "commit" | "readStates" | "readStateSpaces">;
   readonly clock: Clock;
   readonly log: Log;
   /** Groups of the configuration. */
@@ -59,6 +56,10 @@ export class AbsentGroups {
     return this.#since.get(group) ?? null;
   }
 
+  isPresent(group: string): boolean {
+    return this.#parts.present.has(group);
+  }
+
   names(): readonly string[] {
     const { journal, present } = this.#parts;
     const known = new Set(journal.status().groups.map(({ group }) => group));
@@ -72,16 +73,10 @@ export class AbsentGroups {
   async drop(group: string): Promise<void> {
     const { journal, log } = this.#parts;
     for (const owned of (await journal.readStateSpaces()).map((found) => found.space)) {
-      if (owned !== group && !owned.startsWith(`${group}/`)) continue;
-      for (;;) {
-        const entries = await journal.readStates(owned, null, pageMax);
-        if (entries.length === 0) break;
-        const state = entries.map(({ key }) => ({ space: owned, key, value: null }));
-        await this.#commit({ group, cursors: [], state });
-      }
+      if (owned === group || owned.startsWith(`${group}/`)) await emptySpace(journal, owned);
     }
     const marks = [space, pausedSpace].map((of) => ({ space: of, key: group, value: null }));
-    await this.#commit({ group, cursors: [], state: marks, ends: true });
+    await journal.commit({ group, cursors: [], state: marks, ends: true }, "soon");
     this.#since.delete(group);
     log.info(`Group ${group} is forgotten, with its place and its state`);
   }
@@ -123,14 +118,9 @@ export class AbsentGroups {
 
   async #note(group: string, sinceMs: number | null): Promise<void> {
     const value = sinceMs === null ? null : Buffer.from(String(Math.round(sinceMs)));
-    await this.#commit({ group, cursors: [], state: [{ space, key: group, value }] });
+    const state = [{ space, key: group, value }];
+    await this.#parts.journal.commit({ group, cursors: [], state }, "soon");
     if (sinceMs === null) this.#since.delete(group);
     else this.#since.set(group, sinceMs);
-  }
-
-  async #commit(unit: UnitOfWork): Promise<void> {
-    const committed = this.#parts.journal.commit(unit, "soon");
-    this.#parts.journal.commitSoon();
-    await committed;
   }
 }

@@ -19,11 +19,11 @@ export interface Pausable {
 export const pausedSpace = "~paused";
 
 export class PausedGroups {
-  readonly #journal: Pick<Journal, "readState" | "commit" | "commitSoon">;
+  readonly #journal: Pick<Journal, "readState" | "commit">;
   readonly #log: Log;
   readonly #groups = new Map<string, Pausable>();
 
-  constructor(journal: Pick<Journal, "readState" | "commit" | "commitSoon">, log: Log) {
+  constructor(journal: Pick<Journal, "readState" | "commit">, log: Log) {
     this.#journal = journal;
     this.#log = log;
   }
@@ -57,9 +57,7 @@ export class PausedGroups {
   async set(group: string, isPaused: boolean): Promise<void> {
     const value = isPaused ? Buffer.from("1") : null;
     const unit = { group, cursors: [], state: [{ space: pausedSpace, key: group, value }] };
-    const committed = this.#journal.commit(unit, "soon");
-    this.#journal.commitSoon();
-    await committed;
+    await this.#journal.commit(unit, "soon");
     const part = this.#groups.get(group);
     if (isPaused) part?.pause(pausedText(group));
     else part?.resume();

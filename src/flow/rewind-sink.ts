@@ -13,7 +13,7 @@ import { fromCursor } from "./position.ts";
 import { placeOf, refused } from "./rewind.ts";
 
 export interface RewindSinkParts {
-  readonly journal: Pick<Journal, "read" | "commit" | "commitSoon" | "cursor" | "status">;
+  readonly journal: Pick<Journal, "read" | "commit" | "cursor" | "status">;
   readonly group: string;
   readonly sink: Pick<Sink, "again">;
   /** What was confirmed becomes durable. */
@@ -47,9 +47,7 @@ export async function rewindSink(
       throw refused(`${group} keeps its own place in what it has written`);
     const next = sink.again?.(mark, from) ?? null;
     const move = { stream, from: cursor.seq, to: from - 1, mark: next };
-    const committed = journal.commit({ group, cursors: [move] }, "soon");
-    journal.commitSoon();
-    if ((await committed) === "committed") {
+    if ((await journal.commit({ group, cursors: [move] }, "soon")) === "committed") {
       parts.reload();
       return { from, cursor: cursor.seq, isShortened, removedKeys: 0 };
     }

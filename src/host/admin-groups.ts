@@ -1,7 +1,7 @@
 /** The admin API's routes over processors that run: a replay, and what they remember. */
-import { HoldfastError } from "../core/errors.ts";
 import { endOf } from "../core/expiring.ts";
 import { readTime } from "../core/event-time.ts";
+import { emptySpace } from "../journal/journal.ts";
 import type { RewindOrder, RewindReport } from "../core/replay.ts";
 import { wholeNumber } from "./admin-request.ts";
 import type { AdminView } from "./admin-routes.ts";
@@ -131,19 +131,12 @@ function removeRoute(parts: AdminView): Route {
 
 async function removed({ journal }: AdminView, space: string, { query }: Request): Promise<number> {
   const named = query.getAll("key");
-  let count = 0;
-  for (;;) {
-    const entries = await journal.readStates(space, null, entriesMax);
-    const keys =
-      named.length > 0 ? await present(journal, space, named) : entries.map(({ key }) => key);
-    if (keys.length === 0) return count;
-    const state = keys.map((key) => ({ space, key, value: null }));
-    const outcome = await journal.commit({ group: `state:${space}`, cursors: [], state }, "soon");
-    if (outcome !== "committed")
-      throw new HoldfastError("JOURNAL_DISK", `Cannot remove state of ${space}`);
-    count += keys.length;
-    if (named.length > 0 || entries.length < entriesMax) return count;
-  }
+  if (named.length === 0) return emptySpace(journal, space);
+  const keys = await present(journal, space, named);
+  const state = keys.map((key) => ({ space, key, value: null }));
+  if (keys.length > 0)
+    await journal.commit({ group: `state:${space}`, cursors: [], state }, "soon");
+  return keys.length;
 }
 
 async function present(

@@ -26,6 +26,8 @@ export interface AdminView {
 
 /** Groups that the configuration does not name (any more). */
 export interface AbsentControl {
+  /** The configuration names it. */
+  isPresent(group: string): boolean;
   names(): readonly string[];
   /** ms since 1970; null: not known yet. */
   since(group: string): number | null;
@@ -160,14 +162,14 @@ function isoOf(ms: number | null): string | null {
   return ms === null ? null : new Date(ms).toISOString();
 }
 
-export function dropGroupRoute({ absent, paused, context }: AdminView): Route {
+export function dropGroupRoute({ absent, context }: AdminView): Route {
   return {
     method: "DELETE",
     path: "/groups/{group}",
     summary: "Forgets a group that the configuration does not name: its place, its state",
     async handle({ parameters }) {
       const group = parameters["group"] ?? "";
-      if (paused.names().includes(group)) {
+      if (absent.isPresent(group)) {
         throw new Problem(409, `Group ${group} is in the configuration: take it out of it first`);
       }
       const names = absent.names();

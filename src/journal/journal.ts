@@ -65,7 +65,7 @@ export interface Journal {
 
   /**
    * Makes one unit of work durable.
-   * `soon`: at the next commit; `linger`: within the usual linger; `idle`: rides on the next commit that
+   * `soon`: as soon as the disk is free; `linger`: within the usual linger; `idle`: rides on the next commit that
    * something else causes, after 5 s or the usual linger at the latest (a cursor that may be repeated costs nothing).
    */
   commit(unit: UnitOfWork, when: "soon" | "linger" | "idle"): Promise<UnitOutcome>;
@@ -233,6 +233,23 @@ export interface StateSpace {
   readonly keys: number;
   /** Of keys and values. */
   readonly bytes: number;
+}
+
+/** Keys that are removed in one unit. */
+const removedMax = 1_000;
+
+/** Removes all that a space holds while nobody writes there; on disk when it resolves, with how many keys there were. */
+export async function emptySpace(
+  journal: Pick<Journal, "readStates" | "commit">,
+  space: string,
+): Promise<number> {
+  for (let count = 0; ;) {
+    const entries = await journal.readStates(space, null, removedMax);
+    if (entries.length === 0) return count;
+    const state = entries.map(({ key }) => ({ space, key, value: null }));
+    await journal.commit({ group: `state:${space}`, cursors: [], state }, "soon");
+    count += entries.length;
+  }
 }
 
 export interface NewDeadLetter {
