@@ -28,6 +28,8 @@ const version = 1;
 const sweepMax = 20;
 /** How long another process's commit is waited for, ms: a few fsyncs of a slow card. */
 const busyMs = 5_000;
+/** Where SQLite doesn't wait for it itself. */
+const lookEveryMs = 5;
 /** Node-API of Node 22.14 and later; better-sqlite3 13 crashes on less instead of saying so. */
 const nodeApiMin = 10;
 
@@ -279,15 +281,14 @@ export class SqliteFile {
  * that it is locked (https://www.sqlite.org/c3ref/busy_handler.html); what holds no lock itself can wait, and does.
  */
 function patient(act: () => void): void {
-  const until = performance.now() + busyMs;
-  for (;;) {
+  for (let waitedMs = 0; ; waitedMs += lookEveryMs) {
     try {
       return act();
     } catch (thrown) {
       const isBusy = String((thrown as { code?: unknown }).code).startsWith("SQLITE_BUSY");
-      if (!isBusy || performance.now() > until) throw thrown;
+      if (!isBusy || waitedMs >= busyMs) throw thrown;
     }
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, lookEveryMs);
   }
 }
 

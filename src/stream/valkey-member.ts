@@ -203,9 +203,7 @@ export class ValkeyMember implements contract.Member {
   async lag(): Promise<{ waiting: number | null; pending: number }> {
     const { main, membership } = this.#parts;
     const info = await this.#group();
-    const topic = infoOf(
-      (await this.#ifGone(main.call("XINFO", "STREAM", membership.topic), [])) as Reply[],
-    );
+    const topic = infoOf(await this.#ifGone(main.call("XINFO", "STREAM", membership.topic), []));
     return { waiting: waitingOf(topic, info), pending: Number(info?.["pending"] ?? 0) };
   }
 

@@ -31,6 +31,7 @@ export const noGroups: PauseControl = {
 
 /** Where the configuration names all. */
 export const noneAbsent: AbsentControl = {
+  isPresent: () => true,
   names: () => [],
   since: () => null,
   drop: () => Promise.resolve(),
