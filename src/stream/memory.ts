@@ -211,6 +211,8 @@ interface MemberParts {
 
 class MemoryMember implements contract.Member {
   readonly #parts: MemberParts;
+  /** What it holds is being given again: behind which ID it goes on. Null: it is not. */
+  #again: string | null = null;
 
   constructor(parts: MemberParts) {
     this.#parts = parts;
@@ -225,16 +227,22 @@ class MemoryMember implements contract.Member {
   }
 
   recover(after: string, max: number): Promise<contract.Batch> {
-    const { group, consumer } = this.#parts;
-    const own = [...group.pending.values()].filter(
-      (each) =>
-        each.consumer === consumer && (after === "" || compareIds(each.entry.id, after) > 0),
-    );
-    return Promise.resolve(this.#handOut(own.slice(0, max)));
+    return Promise.resolve(this.#handOut(this.#own(after, max)));
   }
 
-  async read(max: number, waitMs: number, signal: AbortSignal): Promise<contract.Batch> {
+  async read(
+    max: number,
+    waitMs: number,
+    signal: AbortSignal,
+    fromStart = false,
+  ): Promise<contract.Batch> {
     const { topic, clock } = this.#parts;
+    if (fromStart) this.#again = "";
+    if (this.#again !== null) {
+      const own = this.#own(this.#again, max);
+      this.#again = own.at(-1)?.entry.id ?? null;
+      if (own.length > 0) return this.#batch(own);
+    }
     const look = (): contract.Batch | null => {
       const found = this.#next(max);
       return found.length > 0 ? this.#handOut(found) : null;
@@ -307,6 +315,15 @@ class MemoryMember implements contract.Member {
     return Promise.resolve();
   }
 
+  #own(after: string, max: number): Pending[] {
+    const { group, consumer } = this.#parts;
+    const own = [...group.pending.values()].filter(
+      (each) =>
+        each.consumer === consumer && (after === "" || compareIds(each.entry.id, after) > 0),
+    );
+    return own.sort((a, b) => compareIds(a.entry.id, b.entry.id)).slice(0, max);
+  }
+
   #next(max: number): Pending[] {
     const { topic, group, membership, consumer, clock } = this.#parts;
     const found: Pending[] = [];
@@ -333,14 +350,23 @@ class MemoryMember implements contract.Member {
   }
 
   #handOut(found: readonly Pending[]): contract.Batch {
-    const { group, consumer, clock } = this.#parts;
-    const deliveries = found.map((pending) => {
+    const { consumer, clock } = this.#parts;
+    for (const pending of found) {
       pending.consumer = consumer;
       pending.sinceMs = clock.monotonicMs();
       pending.deliveries += 1;
-      return { ...pending.entry, deliveries: pending.deliveries, failures: pending.failures };
-    });
-    return { incarnation: group.incarnation, deliveries, dealtAnew: false, isHandingOver: false };
+    }
+    return this.#batch(found);
+  }
+
+  #batch(found: readonly Pending[]): contract.Batch {
+    const deliveries = found.map(({ entry, deliveries: count, failures }) => ({
+      ...entry,
+      deliveries: count,
+      failures,
+    }));
+    const { incarnation } = this.#parts.group;
+    return { incarnation, deliveries, dealtAnew: false, isHandingOver: false };
   }
 }
 

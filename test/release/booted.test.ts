@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { bootMachine, freshMachine, type BootedMachine } from "../support/booted-machine.ts";
+import { brokerConfig, installedService } from "../support/installed-service.ts";
 import { requireProgram } from "../support/mosquitto.ts";
 import { releaseFile, releaseVersion } from "../support/release-files.ts";
 import { tempDirAll } from "../support/temp-dir.ts";
@@ -14,12 +15,10 @@ import { until } from "../support/until.ts";
 const folder = tempDirAll(after);
 let machine: BootedMachine;
 
-const broker = `
-sources:
-  listen: { type: broker, listen: "127.0.0.1:1883", topics: ["#"], stream: readings }
-streams:
-  readings: { format: text, linger: 100ms }
-`;
+const broker = brokerConfig;
+const { property, configure, publish, stored, serves, restartsAfter } = installedService(
+  () => machine,
+);
 /** So that a proof need not wait for a minute: looks are a second apart. */
 const watchdogSeconds = 4;
 
@@ -33,48 +32,6 @@ before(async () => {
   );
 });
 after(() => machine.end());
-
-function property(name: string): string {
-  return machine.must(`systemctl show holdfast -P ${name}`).trim();
-}
-
-function configure(yaml: string): void {
-  machine.write("/etc/holdfast/agent.yaml", yaml);
-}
-
-/** QoS 1: it ends when each was acknowledged. */
-function publish(count: number, prefix: string): void {
-  const lines = Array.from({ length: count }, (_, index) => `${prefix}-${index}\n`).join("");
-  const args = ["-h", "127.0.0.1", "-p", "1883", "-t", "a/b", "-q", "1", "-l"];
-  const { code, err } = machine.outside("mosquitto_pub", args, lines);
-  assert.equal(code, 0, err);
-}
-
-function stored(): string[] {
-  const lines = machine.must("holdfast tail readings --from 1 --json").trim().split("\n");
-  return lines
-    .filter((line) => line !== "")
-    .map((line) => (JSON.parse(line) as { payload: { value?: string } | string }).payload)
-    .map((payload) => (typeof payload === "string" ? payload : (payload.value ?? "")));
-}
-
-function serves(): Promise<void> {
-  return until(
-    "the agent to be ready",
-    () => machine.sh("systemctl is-active holdfast").out.trim() === "active",
-    60_000,
-  );
-}
-
-async function restartsAfter(act: () => void): Promise<void> {
-  const pid = property("MainPID");
-  act();
-  await until(
-    "another process",
-    () => !["0", pid].includes(property("MainPID")) && property("ActiveState") === "active",
-    90_000,
-  );
-}
 
 test("the package installs without a start, and the unit is one that systemd understands", () => {
   machine.must("dpkg -i /release/new.deb");

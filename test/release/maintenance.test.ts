@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, before, test, type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { freshMachine, type BootedMachine } from "../support/booted-machine.ts";
+import { installedService } from "../support/installed-service.ts";
 import { startPublisher, type Publisher } from "../support/publishing.ts";
 import { releaseFile, releaseVersion } from "../support/release-files.ts";
 import { tempDirAll } from "../support/temp-dir.ts";
@@ -34,15 +35,7 @@ before(async () => {
 });
 after(() => machine.end());
 
-function property(name: string): string {
-  return machine.must(`systemctl show holdfast -P ${name}`).trim();
-}
-
-function serves(): Promise<void> {
-  const isActive = (): boolean => property("ActiveState") === "active";
-  return until("the agent to be ready", isActive, 60_000);
-}
-
+const { property, serves } = installedService(() => machine);
 const count = 10_000;
 
 /** For 20 s; what is not acknowledged when a connection breaks is sent again. */

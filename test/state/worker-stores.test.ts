@@ -208,7 +208,7 @@ test("SqliteStore leaves another program's file, and a newer one, alone", async 
 });
 
 test("SqliteFile is made once by workers that all begin at the same moment", async (t) => {
-  const [folder, rounds, threads] = [tempDir(t), 300, 2];
+  const [folder, rounds, threads] = [tempDir(t), 150, 2];
   const arrived = new Int32Array(new SharedArrayBuffer(4));
   const program = new URL("../support/openings-thread.ts", import.meta.url);
   const workerData = { folder, rounds, threads, arrived };

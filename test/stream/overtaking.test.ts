@@ -22,14 +22,10 @@ for (const [what, batchMax] of [
     let lost: string | undefined;
     backend.join = async (membership) => {
       const member = await join(membership);
-      let after: string | null = null;
       const [read, renew] = [member.read.bind(member), member.renew.bind(member)];
       member.read = async (max, waitMs, signal, fromStart) => {
         reads.push(fromStart === true);
-        if (fromStart === true) after = "";
-        const again = after === null ? null : await member.recover(after, max);
-        after = again?.deliveries.at(-1)?.id ?? null;
-        return after === null || again === null ? read(max, waitMs, signal) : again;
+        return read(max, waitMs, signal, fromStart);
       };
       // It ran, and an answer was lost: the server has it settled, and says that it is not this member's.
       member.renew = async (ids) => {

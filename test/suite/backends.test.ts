@@ -353,6 +353,22 @@ for (const [kind, make] of Object.entries(backendKinds)) {
     if (kind !== "memory") assert.ok(owner.size === 7 && new Set(owner.values()).size === 2);
   });
 
+  test(`read() from the start gives what a member has again, the oldest first, and counts no delivery: ${kind}`, async (t) => {
+    const { backend, topic, join } = await opened(t);
+    const member = await join({ keyField: "device", consumer: "me" });
+    const [a, b, c, d, e, f] = (await backend.append(topic, numbered(6))) as string[];
+    assert.deepEqual(idsOf(await member.read(4, 0, never)), [a, b, c, d]);
+    await member.settle({ ...nothing, done: [b as string] });
+    const again = await member.read(2, 0, never, true);
+    assert.deepEqual(idsOf(again), [a, c]);
+    assert.ok(again.deliveries.every(({ deliveries }) => deliveries === 1));
+    const rest = [
+      ...idsOf(await member.read(2, 0, never)),
+      ...idsOf(await member.read(2, 0, never)),
+    ];
+    assert.deepEqual(rest, [d, e, f]);
+  });
+
   test(`a member that joins gets nothing of a key of which something is under way elsewhere: ${kind}`, async (t) => {
     const { backend, topic, join } = await opened(t);
     const one = await join({ keyField: "device", consumer: "one" });

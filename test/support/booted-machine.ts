@@ -108,9 +108,10 @@ function isUp(machine: BootedMachine): boolean {
 export async function freshMachine(
   folder: string,
   packages: readonly string[] = [],
+  architecture?: string,
 ): Promise<BootedMachine> {
   const root = join(folder, "root");
-  copyRoot(bootableRoot(packages), root);
+  copyRoot(bootableRoot(packages, architecture), root);
   mkdirSync(join(root, "release"));
   return bootMachine(root);
 }

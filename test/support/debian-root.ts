@@ -26,10 +26,14 @@ function mirror(): string {
   throw new Error("apt knows no source of Debian's packages: a root cannot be made from it");
 }
 
-/** A whole one of this machine's architecture, with systemd: it can be booted. */
-export function bootableRoot(more: readonly string[] = []): string {
+/**
+ * A whole one with systemd: it can be booted. Of another architecture than this machine's only while the kernel has an
+ * emulator for it (binfmt.ts); its packages' scripts take minutes then.
+ */
+export function bootableRoot(more: readonly string[] = [], architecture?: string): string {
   requireProgram("mmdebstrap", "mmdebstrap");
-  const root = join(folder, ["debian-bookworm", ...more].join("-"));
+  const name = ["debian-bookworm", ...(architecture === undefined ? [] : [architecture, "boot"])];
+  const root = join(folder, [...name, ...more].join("-"));
   if (existsSync(root)) return root;
   mkdirSync(folder, { recursive: true });
   const packages = ["systemd,systemd-sysv,dbus,libstdc++6,procps,init", ...more].join(",");
@@ -39,6 +43,7 @@ export function bootableRoot(more: readonly string[] = []): string {
     "--quiet",
     "--variant=minbase",
     `--include=${packages}`,
+    ...(architecture === undefined ? [] : [`--architectures=${architecture}`, "--skip=check/qemu"]),
     "bookworm",
     partial,
     mirror(),

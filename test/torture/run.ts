@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { backlogRun } from "./backlog.ts";
+import { armBootRun } from "./arm-boot.ts";
 import { conditions, networksRun, type ConditionName } from "./networks.ts";
 import { powerCutLives, powerCutRun } from "./power-cut.ts";
 import { processingRun } from "./processing.ts";
@@ -55,6 +56,7 @@ const runs: Record<string, () => Promise<boolean>> = {
   workers,
   processing,
   networks,
+  "arm-boot": armBoot,
 };
 const chosen = positionals.length > 0 ? positionals : Object.keys(runs);
 let passed = true;
@@ -128,6 +130,15 @@ async function processing(): Promise<boolean> {
   if (kept) rmSync(folder, { recursive: true, force: true });
   else process.stdout.write(`  what is left of it: ${folder}\n`);
   return kept;
+}
+
+/** The arm64 package in a booted Debian of its own; `npm run build:release` has made it. */
+async function armBoot(): Promise<boolean> {
+  const folder = mkdtempSync(join(tmpdir(), "holdfast-torture-"));
+  const report = await armBootRun(folder);
+  process.stdout.write(`${JSON.stringify({ run: "arm-boot", kept: true, ...report })}\n`);
+  rmSync(folder, { recursive: true });
+  return true;
 }
 
 /** The whole agent with a sink of each kind, 45 s of each bad network and 10 minutes of a flapping one. */
