@@ -5,15 +5,15 @@ import { until } from "./until.ts";
 
 export interface InstalledService {
   /** What systemd says of it. */
-  property(name: string): string;
-  configure(yaml: string): void;
+  readonly property: (name: string) => string;
+  readonly configure: (yaml: string) => void;
   /** To its broker at QoS 1, `PREFIX-0` and so on: it ends when each was acknowledged. */
-  publish(count: number, prefix: string): void;
+  readonly publish: (count: number, prefix: string) => void;
   /** The payloads of the stream `readings`. */
-  stored(): string[];
-  serves(): Promise<void>;
+  readonly stored: () => string[];
+  readonly serves: () => Promise<void>;
   /** Until another process serves. */
-  restartsAfter(act: () => void): Promise<void>;
+  readonly restartsAfter: (act: () => void) => Promise<void>;
 }
 
 export const brokerConfig = `
