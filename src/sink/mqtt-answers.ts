@@ -44,18 +44,13 @@ const quotaExceeded = 0x97;
  * a quota passes; where we may not publish, a person must say so: to dead-letter everything would empty the
  * journal into a place where nobody looks.
  */
-export function publishError(
-  topic: string,
-  reason: string,
-  code: unknown,
-  cause: unknown,
-): HoldfastError {
+export function publishError(topic: string, reason: string, code: number): HoldfastError {
   const message = `Broker refused a message to ${topic}: ${reason}`;
-  if (code === notAuthorized) return new HoldfastError("SINK_DENIED", message, { cause });
+  if (code === notAuthorized) return new HoldfastError("SINK_DENIED", message);
   if (code === quotaExceeded || code === packetIdInUse) {
-    return new HoldfastError("SINK_UNREACHABLE", message, { cause });
+    return new HoldfastError("SINK_UNREACHABLE", message);
   }
-  return new HoldfastError("SINK_REFUSED", message, { cause });
+  return new HoldfastError("SINK_REFUSED", message);
 }
 
 /** The longest UTF-8 string in MQTT, 1.5.4. */

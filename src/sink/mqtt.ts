@@ -6,10 +6,10 @@
  * MQTT 5 user properties carry (device, epoch, stream, seq). At QoS 0 a broken connection may lose messages.
  *
  * The cursor is the truth, so MQTT.js must not do our work a second time: each opening is a new client with a
- * clean session, no reconnecting, no queueing. Its store holds no more than the window, and dies with the client.
+ * clean session, no reconnecting, no queueing, and what is published goes past its store (mqtt-publisher.ts).
  */
 import type * as mqttPackage from "mqtt";
-import type { IClientOptions, IClientPublishOptions, MqttClient } from "mqtt";
+import type { IClientOptions, MqttClient } from "mqtt";
 import type { Context } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import type { StoredEvent } from "../core/event.ts";
@@ -34,7 +34,9 @@ import {
   topicProblem,
   unsupportedVersions,
 } from "./mqtt-answers.ts";
-import { publishBytes, statusMessage, userPropertiesOf } from "./mqtt-message.ts";
+import { statusMessage } from "./mqtt-message.ts";
+import { PublishPacket, type PublishTerms } from "./mqtt-publish.ts";
+import { MqttPublisher } from "./mqtt-publisher.ts";
 import { PublishWindow, type Outcome } from "./publish-window.ts";
 import { sinkOptions, type Batch, type Position, type SendResult, type Sink } from "./sink.ts";
 
@@ -118,9 +120,11 @@ class MqttSink implements Sink {
   readonly #topic: Template;
   readonly #far: string;
   #client: MqttClient | null = null;
+  #publisher: MqttPublisher | null = null;
+  #words: Readonly<Record<number, string>> = {};
   #broken: HoldfastError | null = null;
   #window: PublishWindow | null = null;
-  /** Of what the present batch published, at the most. */
+  /** Of what the present batch published. */
   #wireBytes = 0;
   /** It has answered in MQTT 5 before: a connection that breaks early is no reason to speak 3.1.1. */
   #spokeFive = false;
@@ -148,8 +152,10 @@ class MqttSink implements Sink {
     }
     if (attempt instanceof Refused) throw attempt.error;
     this.#client = attempt;
+    this.#publisher = new MqttPublisher(attempt);
+    this.#words = mqtt.ReasonCodes;
     this.#broken = null;
-    this.#watch(attempt, mqtt);
+    this.#watch(attempt);
     this.#checkAbilities(attempt);
     await this.#tellStatus(attempt, "online");
     if (attempt.options.protocolVersion === 5) this.#spokeFive = true;
@@ -160,15 +166,21 @@ class MqttSink implements Sink {
   }
 
   async send(batch: Batch, signal: AbortSignal): Promise<SendResult> {
-    const client = this.#client;
-    if (client === null) throw new Error("send() before open()");
+    const [client, publisher] = [this.#client, this.#publisher];
+    if (client === null || publisher === null) throw new Error("send() before open()");
     if (this.#broken !== null) return { settled: 0, refused: [], failure: this.#broken };
+    const { qos, retain, window: most, ackTimeout } = this.#options;
+    const version = client.options.protocolVersion === 5 ? 5 : 4;
+    const terms: PublishTerms = { version, qos, retain, device: this.#device };
+    // [MQTT-4.9.0-2]: what a batch that was stopped left unacknowledged counts.
+    const allowed = client.serverProperties?.receiveMaximum ?? 65_535;
     const window = new PublishWindow({
       count: batch.events.length,
-      limit: Math.min(this.#options.window, client.serverProperties?.receiveMaximum ?? 65_535),
+      limit: Math.max(1, Math.min(most, allowed) - publisher.outstanding),
       clock: this.#context.clock,
-      timeoutMs: this.#options.ackTimeout,
-      publish: (index, rest) => this.#publish(client, batch, index, rest),
+      timeoutMs: ackTimeout,
+      publish: (index, rest) => this.#publish(publisher, terms, batch, index, rest),
+      waits: () => publisher.urge(),
     });
     this.#window = window;
     this.#wireBytes = 0;
@@ -183,12 +195,15 @@ class MqttSink implements Sink {
   }
 
   async close(): Promise<void> {
-    const client = this.#client;
+    const [client, publisher] = [this.#client, this.#publisher];
     this.#client = null;
+    this.#publisher = null;
     if (client === null) return;
+    const isIdle = publisher?.outstanding === 0;
+    publisher?.close();
     const closed = Promise.withResolvers<void>();
     client.once("close", () => closed.resolve());
-    if (this.#broken !== null || !client.connected || Object.keys(client.outgoing).length > 0) {
+    if (this.#broken !== null || !client.connected || !isIdle) {
       // What is unacknowledged will be sent again: nothing to wait for.
       client.end(true, () => closed.resolve());
       await closed.promise;
@@ -231,45 +246,29 @@ class MqttSink implements Sink {
   }
 
   #publish(
-    client: MqttClient,
+    publisher: MqttPublisher,
+    terms: PublishTerms,
     batch: Batch,
     index: number,
     rest: (outcome: Outcome) => void,
   ): void {
     const event = batch.events[index] as StoredEvent;
-    const { qos, retain } = this.#options;
     const topic = this.#topic.textFor(event, this.#device);
     if (topic instanceof HoldfastError) return rest(topic);
     const problem = topicProblem(topic);
     if (problem !== null) return rest(new HoldfastError("SINK_REFUSED", problem));
-    const { buffer, byteOffset, byteLength } = event.payload;
-    const payload = Buffer.from(buffer, byteOffset, byteLength);
-    const options: IClientPublishOptions = { qos, retain };
-    if (client.options.protocolVersion === 5) {
-      const userProperties = userPropertiesOf(event, this.#device, batch.backfill === true);
-      options.properties = { userProperties };
-      const most = client.serverProperties?.maximumPacketSize;
-      const bytes = publishBytes(topic, userProperties, payload.length);
-      if (most !== undefined && bytes > most) {
-        const why = `Message to ${topic} has ${bytes} bytes: the broker takes ${most} [MQTT-3.2.2-15]`;
-        return rest(new HoldfastError("SINK_REFUSED", why));
-      }
+    const packet = new PublishPacket(event, topic, terms, batch.backfill === true);
+    const most = this.#client?.serverProperties?.maximumPacketSize;
+    if (most !== undefined && packet.bytes > most) {
+      const why = `Message to ${topic} has ${packet.bytes} bytes: the broker takes ${most} [MQTT-3.2.2-15]`;
+      return rest(new HoldfastError("SINK_REFUSED", why));
     }
-    this.#wireBytes += publishBytes(
-      topic,
-      options.properties?.userProperties ?? {},
-      payload.length,
+    this.#wireBytes += packet.bytes;
+    publisher.publish(packet, terms.qos, (code) =>
+      rest(
+        code === null ? null : publishError(topic, this.#words[code] || "no reason given", code),
+      ),
     );
-    client.publish(topic, payload, options, (error) => {
-      if (!error) return rest(null);
-      const code = codeOf(error);
-      // Without a reason code it is the connection's end, not the broker's answer.
-      if (typeof code !== "number")
-        return rest(this.#broken ?? this.#error(messageOf(error), code));
-      return rest(
-        publishError(topic, messageOf(error).replace(/^Publish error: /, ""), code, error),
-      );
-    });
     return undefined;
   }
 
@@ -301,7 +300,7 @@ class MqttSink implements Sink {
   }
 
   /** Notes why the connection ends, and tells whoever is concerned. */
-  #watch(client: MqttClient, mqtt: Mqtt): void {
+  #watch(client: MqttClient): void {
     let reason = "the connection was lost";
     let code: unknown;
     client.on("error", (error) => {
@@ -310,8 +309,8 @@ class MqttSink implements Sink {
     });
     client.on("disconnect", (packet) => {
       code = packet.reasonCode;
-      const words: Readonly<Record<number, string>> = mqtt.ReasonCodes;
-      reason = `the broker disconnected us: ${words[packet.reasonCode ?? -1] ?? "no reason given"}`;
+      const words = this.#words[packet.reasonCode ?? -1];
+      reason = `the broker disconnected us: ${words ?? "no reason given"}`;
     });
     client.on("close", () => {
       if (this.#client !== client || this.#broken !== null) return;

@@ -22,6 +22,8 @@ export interface PublishWindowParts {
   readonly timeoutMs: number;
   /** Sends one; `rest` may be called before this returns. */
   publish(index: number, rest: (outcome: Outcome) => void): void;
+  /** One has come to rest, nothing is left to be sent, and others are out still. */
+  readonly waits: () => void;
 }
 
 export class PublishWindow {
@@ -77,6 +79,8 @@ export class PublishWindow {
     while (this.#settled < this.#next && this.#outcomes[this.#settled] !== undefined)
       this.#settled++;
     this.#pump();
+    const { count, waits } = this.#parts;
+    if (!this.#isOver && this.#next === count && this.#resting < count) waits();
   }
 
   /** One timer for the whole window, set again for what is left: a timer for each publish would cost more. */

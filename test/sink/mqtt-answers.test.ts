@@ -32,7 +32,7 @@ test("connectionError() tells what passes from what a person must mend", () => {
 });
 
 test("publishError() makes one event's trouble a refusal, a quota transient, a missing right a person's business", () => {
-  const kindOf = (code: number): string => publishError("a/b", "reason", code, undefined).kind;
+  const kindOf = (code: number): string => publishError("a/b", "reason", code).kind;
   for (const code of [0x80, 0x83, 0x90, 0x99]) assert.equal(kindOf(code), "refused");
   for (const code of [0x91, 0x97]) assert.equal(kindOf(code), "transient");
   assert.equal(kindOf(0x87), "config");

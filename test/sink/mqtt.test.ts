@@ -109,7 +109,7 @@ test("send() publishes the stored bytes under the template's topic, named by use
     },
   );
   acknowledge(client, 1);
-  assert.deepEqual(await sending, { settled: 1, refused: [], wireBytes: 231 });
+  assert.deepEqual(await sending, { settled: 1, refused: [], wireBytes: 227 });
 });
 
 test("open() asks for a clean session with a stable client ID and reveals the password to the broker alone", async (t) => {
@@ -137,6 +137,50 @@ test("send() keeps to the window, and to the broker's receive maximum where that
     }
     assert.equal((await sending).settled, 12);
   }
+});
+
+test("send() asks on when nothing is left to be sent, so that a broker that gathers its answers gives the last ones", async (t) => {
+  const { client, send } = await connected(t);
+  const sent = send(storedEvents(1, 40));
+  await client.received("publish", 40);
+  assert.equal(client.of("pingreq").length, 0);
+  for (let number = 1; number <= 39; number += 1) {
+    acknowledge(client, number);
+    // As often as there may be need, and no more.
+    if (number <= 16) await client.received("pingreq", number);
+  }
+  await until("what is not asked", () => client.of("pingreq").length >= 16);
+  acknowledge(client, 40);
+  assert.equal((await sent).settled, 40);
+  assert.equal(client.of("pingreq").length, 16);
+  const next = send(storedEvents(41, 1));
+  await client.received("publish", 41);
+  acknowledge(client, 41);
+  await next;
+  assert.equal(client.of("pingreq").length, 16, "one by itself has nothing to wait for");
+});
+
+test("send() gives no identifier that waits for its answer still, and none of 0", async (t) => {
+  const { client, send } = await connected(t, { window: 65_535 });
+  const stopping = new AbortController();
+  const first = send(storedEvents(1, 3), stopping.signal);
+  await client.received("publish", 3);
+  stopping.abort();
+  assert.equal((await first).settled, 0);
+  const inUse = new Set(published(client).map(({ messageId }) => messageId));
+  for (let at = 4; at < 65_540; at += 8_000) {
+    const count = Math.min(8_000, 65_540 - at);
+    const sending = send(storedEvents(at, count));
+    await client.received("publish", at - 1 + count);
+    for (const { messageId } of published(client).slice(at - 1))
+      client.send({ cmd: "puback", messageId: messageId ?? 0, reasonCode: 0 });
+    assert.equal((await sending).settled, count);
+  }
+  const ids = published(client)
+    .slice(3)
+    .map(({ messageId }) => messageId ?? 0);
+  assert.ok(ids.every((id) => id > 0 && !inUse.has(id)));
+  assert.ok(new Set(ids).size >= 65_530, "all were used");
 });
 
 test("send() refuses what cannot be published, by index, and sends the rest", async (t) => {

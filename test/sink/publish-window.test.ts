@@ -11,6 +11,7 @@ const loss = new HoldfastError("SINK_UNREACHABLE", "Connection is lost");
 function farSide(count: number, limit: number) {
   const out: number[] = [];
   const answers = new Map<number, (outcome: Outcome) => void>();
+  const waited: number[][] = [];
   let most = 0;
   const clock = new FakeClock();
   const window = new PublishWindow({
@@ -23,13 +24,14 @@ function farSide(count: number, limit: number) {
       answers.set(index, rest);
       most = Math.max(most, answers.size);
     },
+    waits: () => waited.push([...answers.keys()]),
   });
   const answer = (index: number, outcome: Outcome = null): void => {
     const rest = answers.get(index);
     answers.delete(index);
     rest?.(outcome);
   };
-  return { window, out, answer, clock, most: () => most };
+  return { window, out, answer, clock, waited, most: () => most };
 }
 
 test("run() sends in order, has no more out than its limit, and ends when all are at rest", async () => {
@@ -91,6 +93,14 @@ test("run() gives up when nothing came to rest for the time-out, counted from th
   assert.equal(result.failure?.message, "Broker acknowledged none of 3 messages for 30 s");
 });
 
+test("it says when nothing is left to be sent, each time that one of those that are out comes to rest", async () => {
+  const far = farSide(4, 2);
+  const ended = far.window.run();
+  for (const index of [0, 1, 3, 2]) far.answer(index);
+  await ended;
+  assert.deepEqual(far.waited, [[2, 3], [2]]);
+});
+
 test("run() does not grow the stack when a far side answers at once", async () => {
   const count = 100_000;
   const window = new PublishWindow({
@@ -99,6 +109,7 @@ test("run() does not grow the stack when a far side answers at once", async () =
     clock: new FakeClock(),
     timeoutMs: 1000,
     publish: (_index, rest) => rest(null),
+    waits: () => undefined,
   });
   assert.equal((await window.run()).settled, count);
 });
