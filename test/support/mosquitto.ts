@@ -52,7 +52,11 @@ export async function startMosquitto(
       child = spawn("mosquitto", ["-c", file], { stdio: ["ignore", "pipe", "pipe"] });
       child.stdout?.on("data", (data: Buffer) => (output += data.toString()));
       child.stderr?.on("data", (data: Buffer) => (output += data.toString()));
-      await until(`mosquitto on port ${chosen}\n${output}`, () => answers(chosen));
+      const started = child;
+      await until("mosquitto", () => {
+        if (started.exitCode !== null) throw new Error(`mosquitto has ended\n${output}`);
+        return answers(chosen);
+      });
     },
   };
   await broker.start();
@@ -65,15 +69,25 @@ export function requireProgram(program: string, packages: string): void {
   throw new Error(`${program} is not installed: apt-get install -y ${packages}`);
 }
 
+/** Ports that the kernel gives to nobody's outgoing connection: one that is restarted on its port finds it free. */
+const ports = { first: 10_000, count: 22_000 };
+/** Test files that run beside each other begin far apart. */
+let nextPort = (process.pid * 97) % ports.count;
+
 export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = ports.first + nextPort;
+    nextPort = (nextPort + 1) % ports.count;
+    if (await canListen(port)) return port;
+  }
+}
+
+function canListen(port: number): Promise<boolean> {
   const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("No port was given");
-  return address.port;
+  return new Promise((resolve) => {
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
 }
 
 function answers(port: number): Promise<boolean> {

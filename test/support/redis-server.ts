@@ -63,7 +63,11 @@ export async function startRedis(
       child = spawn(program, all, { stdio: ["ignore", "pipe", "pipe"] });
       child.stdout?.on("data", (data: Buffer) => (output += data.toString()));
       child.stderr?.on("data", (data: Buffer) => (output += data.toString()));
-      await until(`${program} on port ${port}\n${output}`, () => answers(port));
+      const started = child;
+      await until(program, () => {
+        if (started.exitCode !== null) throw new Error(`${program} has ended\n${output}`);
+        return answers(port);
+      });
     },
     cli(...words) {
       const result = spawnSync("redis-cli", ["-p", `${port}`, ...words], { encoding: "utf8" });
