@@ -6,8 +6,20 @@
  * Bound: as many as its user lets out at once, at most 65,535; a chunk of 64 KiB, or one payload that is larger than a
  * quarter of it.
  */
-import type { MqttClient, Packet } from "mqtt";
 import type { PublishPacket } from "./mqtt-publish.ts";
+
+/** What is used of MQTT.js' client. */
+export interface PublishingClient {
+  readonly stream: { write(bytes: Uint8Array): boolean };
+  on(event: "packetreceive", listener: (packet: Received) => void): unknown;
+  off(event: "packetreceive", listener: (packet: Received) => void): unknown;
+}
+
+interface Received {
+  readonly cmd: string;
+  readonly messageId?: number | undefined;
+  readonly reasonCode?: number | undefined;
+}
 
 /** Null: the broker has it. A number: the reason code why it has not. */
 type Answer = number | null;
@@ -18,9 +30,9 @@ const urgesMax = 16;
 const pingRequest = Buffer.from([0xc0, 0]);
 
 export class MqttPublisher {
-  readonly #client: MqttClient;
+  readonly #client: PublishingClient;
   readonly #out = new Map<number, (answer: Answer) => void>();
-  readonly #onPacket = (packet: Packet): void => this.#received(packet);
+  readonly #onPacket = (packet: Received): void => this.#received(packet);
   #last = 0;
   #chunk = Buffer.allocUnsafe(0);
   /** What of the chunk was written to the stream, and what is to be. */
@@ -30,7 +42,7 @@ export class MqttPublisher {
   #urging: NodeJS.Immediate | undefined;
   #urges = 0;
 
-  constructor(client: MqttClient) {
+  constructor(client: PublishingClient) {
     this.#client = client;
     client.on("packetreceive", this.#onPacket);
   }
@@ -97,7 +109,7 @@ export class MqttPublisher {
     this.#out.clear();
   }
 
-  #received(packet: Packet): void {
+  #received(packet: Received): void {
     if (packet.cmd !== "puback") return;
     const packetId = packet.messageId ?? 0;
     const rest = this.#out.get(packetId);

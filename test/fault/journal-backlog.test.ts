@@ -20,6 +20,9 @@ async function backlog(t: TestContext, path: string, append: number, read: numbe
   return JSON.parse(output) as { openMs: number; rssKiB: number; read: number; head: number };
 }
 
+/** Of caches that a large file fills and a small one does not; a million events in memory would be several times that. */
+const slackKiB = 40 * 1024;
+
 /** What garbage happens to lie about differs by a fifth from run to run; what a backlog costs is in each of them. */
 async function leastOf<T extends { rssKiB: number }>(measure: () => Promise<T>): Promise<T> {
   const runs = [await measure(), await measure(), await measure()];
@@ -43,6 +46,6 @@ for (const [what, reads] of [
     assert.deepEqual([small.head, large.head], [10_000, 1_000_000]);
     assert.ok(large.read >= reads);
     assert.ok(large.openMs < 1000, `${large.openMs} ms`);
-    assert.ok(large.rssKiB <= small.rssKiB * 1.15, `${large.rssKiB} KiB, with few ${small.rssKiB}`);
+    assert.ok(large.rssKiB <= small.rssKiB + slackKiB, `${large.rssKiB} KiB, few: ${small.rssKiB}`);
   });
 }

@@ -213,7 +213,7 @@ export async function networksRun(plan: NetworksPlan): Promise<NetworksReport> {
       }
     }
     const [api, secure] = [await one(network, farPorts.http), await one(network, farPorts.plain)];
-    const arrived = await network.arrived();
+    const arrived = await arrivedOf(network, events);
     const bus = [...arrived.values()].reduce((sum, count) => sum + count - 1, 0);
     const wrong = [
       ...differences("files", archived(folder), events),
@@ -273,6 +273,16 @@ async function isDrained(agent: ChildAgent): Promise<boolean> {
 async function one(network: FarNetwork, port: number) {
   const [told] = Object.values(await network.receiver(port));
   return told ?? { held: [], repeated: 0, missing: [] };
+}
+
+/** What the broker has acknowledged it passes on in its own time. */
+async function arrivedOf(network: FarNetwork, events: number) {
+  let arrived = await network.arrived();
+  for (let turns = 0; arrived.size < events && turns < 150; turns += 1) {
+    await delay(100);
+    arrived = await network.arrived();
+  }
+  return arrived;
 }
 
 const archived = (folder: string): number[] =>
