@@ -10,7 +10,9 @@ import type { PublishPacket } from "./mqtt-publish.ts";
 
 /** What is used of MQTT.js' client. */
 export interface PublishingClient {
-  readonly stream: { write(bytes: Uint8Array): boolean };
+  readonly stream: {
+    write(bytes: Uint8Array, taken?: (error?: Error | null) => void): boolean;
+  };
   on(event: "packetreceive", listener: (packet: Received) => void): unknown;
   off(event: "packetreceive", listener: (packet: Received) => void): unknown;
 }
@@ -38,6 +40,8 @@ export class MqttPublisher {
   /** What of the chunk was written to the stream, and what is to be. */
   #written = 0;
   #filled = 0;
+  /** Published at QoS 0 and not given to the stream yet. */
+  #unanswered: ((answer: Answer) => void)[] = [];
   #flushing: NodeJS.Immediate | undefined;
   #urging: NodeJS.Immediate | undefined;
   #urges = 0;
@@ -52,7 +56,7 @@ export class MqttPublisher {
     return this.#out.size;
   }
 
-  /** At QoS 0 it rests when the stream has taken it. */
+  /** At QoS 0 it rests when the kernel has taken it: a link that is slow is not given more than the window. */
   publish(packet: PublishPacket, qos: 0 | 1, rest: (answer: Answer) => void): void {
     let packetId = 0;
     this.#urges = 0;
@@ -64,17 +68,14 @@ export class MqttPublisher {
     const isLarge = payload.length > chunkBytes / 4;
     this.#reserve(isLarge ? headBytes : packet.bytes);
     this.#filled = packet.writeHead(this.#chunk, this.#filled, packetId);
-    if (isLarge) {
-      this.flush();
-      this.#client.stream.write(payload);
-    } else {
+    if (isLarge) this.#flush();
+    else {
       this.#chunk.set(payload, this.#filled);
       this.#filled += payload.length;
     }
-    if (qos === 0) {
-      this.flush();
-      rest(null);
-    } else this.#flushing ??= setImmediate(() => this.flush());
+    if (qos === 0) this.#unanswered.push(rest);
+    if (isLarge) this.#write(payload);
+    else this.#flushing ??= setImmediate(() => this.#flush());
   }
 
   /**
@@ -92,13 +93,21 @@ export class MqttPublisher {
     });
   }
 
-  flush(): void {
+  #flush(): void {
     clearImmediate(this.#flushing);
     this.#flushing = undefined;
     if (this.#filled === this.#written) return;
-    // Where the connection is gone, its end is told by itself.
-    this.#client.stream.write(this.#chunk.subarray(this.#written, this.#filled));
+    this.#write(this.#chunk.subarray(this.#written, this.#filled));
     this.#written = this.#filled;
+  }
+
+  #write(bytes: Uint8Array): void {
+    const unanswered = this.#unanswered;
+    if (unanswered.length > 0) this.#unanswered = [];
+    this.#client.stream.write(bytes, (error) => {
+      // Where the connection is gone, its end is told by itself.
+      if (!error) for (const rest of unanswered) rest(null);
+    });
   }
 
   /** Answers come to nobody any more. */
@@ -129,7 +138,7 @@ export class MqttPublisher {
 
   #reserve(bytes: number): void {
     if (this.#chunk.length - this.#filled >= bytes) return;
-    this.flush();
+    this.#flush();
     this.#chunk = Buffer.allocUnsafe(Math.max(chunkBytes, bytes));
     this.#written = 0;
     this.#filled = 0;

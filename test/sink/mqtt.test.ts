@@ -296,6 +296,22 @@ test("send() at QoS 0 needs no answer", async (t) => {
   assert.ok(published(client).every(({ qos }) => qos === 0));
 });
 
+test("send() at QoS 0 gives a link no more than it takes", async (t) => {
+  const { client, send } = await connected(t, { qos: 0, window: 4 });
+  client.socket.pause();
+  for (const size of [1_000_000, 10_000]) {
+    const count = 64_000_000 / size;
+    let isOver = false;
+    const sending = send(storedEvents(1, count, { payload: Buffer.alloc(size) }));
+    void sending.then(() => (isOver = true));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    assert.equal(isOver, false);
+    client.socket.resume();
+    assert.equal((await sending).settled, count);
+    client.socket.pause();
+  }
+});
+
 test("open() speaks 3.1.1 to a broker that knows no other, whether it says so or hangs up", async (t) => {
   for (const answer of [{ reasonCode: 0x84 }, { returnCode: 1 }, null]) {
     const broker = await scriptedBroker(t);
