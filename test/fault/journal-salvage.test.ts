@@ -1,3 +1,4 @@
+/** Journals that are damaged in any way: what is found, what is told, what goes on. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import assert from "node:assert/strict";
