@@ -207,7 +207,7 @@ test("a new file's tables begin where a salvage without a schema looks for them"
   const db = openDatabase({ path, synchronous: "OFF", maxBytes: 1e9 });
   // SQLite puts files beside what it opens.
   const copy = join(tempDir(context), "v1.db");
-  copyJournal(join(import.meta.dirname, "formats/v1.db"), copy);
+  copyJournal(join(import.meta.dirname, "../journal/formats/v1.db"), copy);
   const old = new Database(copy, { readonly: true });
   for (const [pageBytes, file] of [
     [1024, db],
