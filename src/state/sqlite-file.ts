@@ -10,6 +10,7 @@
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import Database from "better-sqlite3";
+import { systemClock } from "../core/clock.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import { pack, unpack } from "./packed-fields.ts";
 import { before, blobOf, idNumber, numberOf, passed, union, type IdRange } from "./positions.ts";
@@ -281,12 +282,15 @@ export class SqliteFile {
  * that it is locked (https://www.sqlite.org/c3ref/busy_handler.html); what holds no lock itself can wait, and does.
  */
 function patient(act: () => void): void {
-  for (let waitedMs = 0; ; waitedMs += lookEveryMs) {
+  const clock = systemClock(() => "unsynced");
+  const until = clock.monotonicMs() + busyMs;
+  for (;;) {
     try {
       return act();
     } catch (thrown) {
       const isBusy = String((thrown as { code?: unknown }).code).startsWith("SQLITE_BUSY");
-      if (!isBusy || waitedMs >= busyMs) throw thrown;
+      // What SQLite has waited itself counts.
+      if (!isBusy || clock.monotonicMs() >= until) throw thrown;
     }
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, lookEveryMs);
   }

@@ -82,8 +82,12 @@ export class MemoryMember implements contract.Member {
     const { group, consumer, write } = this.#parts;
     const lost: string[] = [];
     for (const { id, topic, fields } of settlement.moved) {
-      if (group.pending.get(id)?.consumer !== consumer) lost.push(id);
-      else if (group.pending.delete(id)) write(topic, fields);
+      if (group.pending.get(id)?.consumer !== consumer) {
+        lost.push(id);
+        continue;
+      }
+      group.pending.delete(id);
+      write(topic, fields);
     }
     for (const { id, failures } of settlement.failed) {
       const pending = group.pending.get(id);

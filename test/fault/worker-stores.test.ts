@@ -318,3 +318,13 @@ test("Stream ends, and makes no dead letters, when its store turns out to be dam
   await assert.rejects(stream.runForever(), { code: "STATE_FOREIGN" });
   assert.equal(await backend.length("t-dlq"), 0);
 });
+
+test("SqliteStore gives a file up that another process holds for longer than a commit may take", async (t) => {
+  const path = join(tempDir(t), "state.db");
+  const holder = new Database(path);
+  t.after(() => holder.close());
+  holder.exec("BEGIN IMMEDIATE");
+  const began = performance.now();
+  await assert.rejects(new SqliteStore({ path }).open(), { code: "STATE_UNAVAILABLE" });
+  assert.ok(performance.now() - began < 30_000, `${performance.now() - began} ms`);
+});

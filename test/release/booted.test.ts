@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { bootMachine, freshMachine, type BootedMachine } from "../support/booted-machine.ts";
-import { brokerConfig, installedService } from "../support/installed-service.ts";
+import { brokerConfig as broker, installedService } from "../support/installed-service.ts";
 import { requireProgram } from "../support/mosquitto.ts";
 import { releaseFile, releaseVersion } from "../support/release-files.ts";
 import { tempDirAll } from "../support/temp-dir.ts";
@@ -15,7 +15,6 @@ import { until } from "../support/until.ts";
 const folder = tempDirAll(after);
 let machine: BootedMachine;
 
-const broker = brokerConfig;
 const { property, configure, publish, stored, serves, restartsAfter } = installedService(
   () => machine,
 );
