@@ -5,13 +5,7 @@ import { test } from "node:test";
 import { HoldfastError, MemoryBackend, SqliteStore, Stream } from "../../src/index.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
-
-const quiet = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
+import { quiet } from "../support/quiet-log.ts";
 
 test("a late event that was handled and not settled is moved once, and has its effects once", async (t) => {
   const backend = new MemoryBackend();

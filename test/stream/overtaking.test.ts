@@ -3,13 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MemoryBackend, Stream } from "../../src/index.ts";
 import { until } from "../support/until.ts";
-
-const quiet = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
+import { quiet } from "../support/quiet-log.ts";
 
 for (const [what, batchMax] of [
   ["while it reads", 10],

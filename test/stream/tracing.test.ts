@@ -21,6 +21,7 @@ import { decodeEntry } from "../../src/wire/encodings.ts";
 import { startRedis, type RedisServer } from "../support/redis-server.ts";
 import { tempDirAll } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
+import { quiet } from "../support/quiet-log.ts";
 
 type Reading = { n: number };
 
@@ -30,12 +31,6 @@ before(async () => {
 });
 after(() => server.stop());
 
-const quiet = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
 const exporter = new InMemorySpanExporter();
 let count = 0;
 

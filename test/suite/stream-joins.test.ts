@@ -7,6 +7,7 @@ import { SqliteStore, Stream, ValkeyBackend } from "../../src/index.ts";
 import { startRedis, type RedisServer } from "../support/redis-server.ts";
 import { tempDir, tempDirAll } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
+import { quiet } from "../support/quiet-log.ts";
 
 let server: RedisServer;
 before(async () => {
@@ -16,12 +17,6 @@ after(() => server.stop());
 
 type Reading = { device: string; n: number };
 const devices = 20;
-const quiet = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
 
 for (const state of ["sqlite", "valkey"] as const) {
   test(`workers that come and go have each event handled once, and each key in order (${state})`, async (t) => {

@@ -16,6 +16,7 @@ import {
 import { startRedis, type RedisServer } from "../support/redis-server.ts";
 import { tempDir, tempDirAll } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
+import { quiet } from "../support/quiet-log.ts";
 
 let server: RedisServer;
 before(async () => {
@@ -23,12 +24,6 @@ before(async () => {
 });
 after(() => server.stop());
 
-const quiet = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
 type Reading = { device: string; n: number };
 const reading = object({ device: string(), n: number() });
 let count = 0;

@@ -12,6 +12,7 @@ import { startRedis, type RedisServer } from "../support/redis-server.ts";
 import { tempDirAll } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
 import type { MemberPlan } from "../support/member-child.ts";
+import { quiet } from "../support/quiet-log.ts";
 
 const folder = tempDirAll(after);
 let server: RedisServer;
@@ -25,12 +26,6 @@ const nothing: Settlement = { done: [], failed: [], moved: [] };
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 const idsOf = (batch: { deliveries: readonly { id: string }[] }): string[] =>
   batch.deliveries.map(({ id }) => id);
-const quiet = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
 let count = 0;
 
 async function opened(t: TestContext): Promise<{

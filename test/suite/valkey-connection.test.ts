@@ -10,6 +10,7 @@ import { backendKinds, startServers, type BackendServers } from "../support/back
 import { freePort } from "../support/mosquitto.ts";
 import { tempDirAll } from "../support/temp-dir.ts";
 import { until } from "../support/until.ts";
+import { quiet } from "../support/quiet-log.ts";
 
 const folder = tempDirAll(after);
 let servers: BackendServers;
@@ -19,12 +20,6 @@ before(async () => {
 after(() => servers.stop());
 
 const never = new AbortController().signal;
-const quiet = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
 
 function made(t: TestContext, options: ValkeyOptions): ValkeyBackend {
   const backend = new ValkeyBackend(options);

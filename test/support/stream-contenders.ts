@@ -4,6 +4,7 @@ import { Queue, Worker as JobWorker } from "bullmq";
 import { MemoryBackend, MemoryStore, SqliteStore, Stream, ValkeyBackend } from "../../src/index.ts";
 import type { StreamBackend, StreamOptions } from "../../src/index.ts";
 import type { WorkerStore } from "../../src/state/state.ts";
+import { quiet } from "./quiet-log.ts";
 
 export interface Reading {
   readonly device: string;
@@ -28,13 +29,6 @@ export interface Sender {
   lists(events: readonly Reading[], size: number): Promise<void>;
   close(): Promise<void>;
 }
-
-const quiet = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
 
 /** `valkey:` and `unix:` URLs are a server's; null is memory. */
 export function backendOf(url: string | null): StreamBackend {
