@@ -103,19 +103,22 @@ export class DiskRoom {
 
   /** After SQLITE_FULL. `bytes`: what the turn brings. True: something was done about it, try the same again. */
   widen(bytes: number, isFreeing: boolean): boolean {
-    if (this.#reserve.ask() !== "full") return false;
+    const isStillFull = this.#reserve.ask() === "full";
     if (!this.#isFull) {
+      // A disk that has some room again since then was full all the same, where the quota was out of reach.
+      if (!isStillFull && this.#mayReachQuota(bytes)) return false;
       this.#isFull = true;
       this.#emptyWal();
       this.#cap();
       return true;
     }
+    if (!isStillFull) return false;
     if (!this.#isFresh) {
       this.#emptyWal();
       return true;
     }
     // The WAL has what the turn needs: it was the file that may not grow.
-    const lacking = bytes * 1.25 + turnOverheadBytes - this.#walFileBytes();
+    const lacking = pagesBytesMax(bytes) - this.#walFileBytes();
     if (lacking <= 0) return false;
     const least = isFreeing ? 0 : this.#reserve.wholeBytes() * freeingShare;
     return this.#reserve.give(Math.max(stepBytes, lacking), least);
@@ -167,9 +170,20 @@ export class DiskRoom {
     this.#retention?.capAt(Number.POSITIVE_INFINITY);
   }
 
+  #mayReachQuota(bytes: number): boolean {
+    const db = this.#db as Db;
+    const pages = db.pragma("page_count", { simple: true }) as number;
+    return pages + pagesBytesMax(bytes) / pageBytesOf(db) >= this.#quotaPages;
+  }
+
   #walFileBytes(): number {
     return statSync(`${this.#setup.path}-wal`, { throwIfNoEntry: false })?.size ?? 0;
   }
+}
+
+/** What the pages that a turn writes take at most, when it brings `bytes`. */
+function pagesBytesMax(bytes: number): number {
+  return bytes * 1.25 + turnOverheadBytes;
 }
 
 function quietly<T>(ask: () => T, otherwise: T): T {
