@@ -20,13 +20,28 @@ interface AnnounceParts {
   readonly isOwn: (event: StoredEvent) => boolean;
 }
 
-/** The batch to send; or what came of it where it cannot be sent now: we are stopped, or the cursor has moved. */
+interface Announced {
+  readonly batch: Batch;
+  /** What was read with it and is not for this sink. */
+  readonly others: readonly StoredEvent[];
+}
+
+/**
+ * The batch to send, of what was read; or what came of it where it cannot be sent now: we are stopped, or the cursor
+ * has moved.
+ */
 export async function announced(
-  batch: Batch,
+  read: Batch,
   { sink, journal, progress, isOwn }: AnnounceParts,
-): Promise<Batch | SendResult> {
+): Promise<Announced | SendResult> {
+  const divided = (events: readonly StoredEvent[]): Announced => ({
+    batch: { ...read, events: events.filter(isOwn) },
+    others: events.filter((event) => !isOwn(event)),
+  });
+  const own = divided(read.events);
+  const { batch } = own;
   const announcement = sink.announce?.(batch);
-  if (announcement === undefined) return batch;
+  if (announcement === undefined) return own;
   const { mark, upTo } = announcement;
   const { stream } = batch;
   const nothing = { settled: 0, refused: [] };
@@ -37,8 +52,7 @@ export async function announced(
     if (progress.hasMoved || progress.durable(stream).mark !== mark) return nothing;
   }
   try {
-    const events = await reaching(upTo, batch, journal);
-    return { ...batch, events: events.filter(isOwn) };
+    return divided(await reaching(upTo, read, journal));
   } catch (error) {
     if (error instanceof HoldfastError) return { ...nothing, failure: error };
     throw error;

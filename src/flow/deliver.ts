@@ -274,22 +274,21 @@ class DeliveryLoop implements Delivery {
     const { sink, journal, device, formats, context } = this.#parts;
     const { lane, stream, after, to, trimmedTo } = batch;
     const isOwn = ({ headers }: StoredEvent): boolean => isFor(context.name, headers);
-    const own = batch.events.filter(isOwn);
-    if (own.length === 0) {
+    if (!batch.events.some(isOwn)) {
       if (batch.events.length === 0) this.#countTrimmed(stream, after, trimmedTo ?? to);
       await this.#settle(stream, after, to, undefined);
       return { settled: 0, refused: [] };
     }
     const format = formats.get(stream);
-    const given = { device, stream, events: own, after, backfill: lane === "backlog" };
+    const given = { device, stream, events: batch.events, after, backfill: lane === "backlog" };
     const read = { ...given, ...(format !== undefined && { format }) };
     const sent = await announced(read, { sink, journal, progress: this.#progress, isOwn });
-    if (!("events" in sent)) return sent;
-    const { events } = sent;
+    if (!("batch" in sent)) return sent;
+    const { events } = sent.batch;
     const beganMs = context.clock.monotonicMs();
     this.#figures.count("sent", events.length);
     const result = await sink
-      .send(sent, this.#aborting.signal)
+      .send(sent.batch, this.#aborting.signal)
       .catch((error: unknown): SendResult => {
         if (!(error instanceof HoldfastError)) throw error;
         return { settled: 0, refused: [], failure: error };
@@ -299,8 +298,7 @@ class DeliveryLoop implements Delivery {
     if (result.settled === 0 && result.failure !== undefined) this.#reader.failed();
     else this.#reader.sent(lane, bytes, context.clock.monotonicMs() - beganMs);
     this.#figures.sent(result);
-    const others = batch.events.filter((event) => !isOwn(event));
-    if (result.settled > 0) await this.#settleSent({ ...batch, events }, others, result);
+    if (result.settled > 0) await this.#settleSent({ ...batch, events }, sent.others, result);
     this.#figures.count("retried", events.length - result.settled);
     const head = events[result.settled];
     const before = events[result.settled - 1]?.seq ?? after;

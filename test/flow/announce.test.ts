@@ -82,6 +82,20 @@ test("a batch reaches as far as its sink has begun it, however much was read", a
   assert.deepEqual(batchesOf(sink), [range(1, 10), range(11, 13)]);
 });
 
+test("what is another sink's in a batch that reaches further counts as no gap", async (t) => {
+  const { sink, context, journal, delivery } = sceneOf(t);
+  sink.announcement = () => ({ upTo: 10 });
+  for (const owner of ["out", "other", "out", "other", "out"]) {
+    journal.append("readings", 2, { headers: { replayFor: owner } });
+  }
+  delivery.start();
+  await until("all", () => sink.taken.length === 6);
+  assert.deepEqual(batchesOf(sink), [[1, 2, 5, 6, 9, 10]]);
+  await settle();
+  assert.equal(context.sums.get('holdfast_sink_events_total{sink="out",status="delivered"}'), 6);
+  assert.equal(context.sums.get('holdfast_sink_events_total{sink="out",status="trimmed"}') ?? 0, 0);
+});
+
 test("nothing is sent, and nothing lost, when the cursor moves under an announcement", async (t) => {
   const { sink, context, journal, delivery } = sceneOf(t);
   let isFirst = true;
