@@ -9,7 +9,7 @@
  *
  * Every message carries a number `n`, 0 to count − 1, published in order.
  */
-import { writeFileSync } from "node:fs";
+import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Database from "better-sqlite3";
@@ -52,6 +52,8 @@ export interface KillReport {
  * and no receiver can do QoS 2 right (mqtt-receiver.ts).
  */
 export const aheadMax = 30_000;
+
+const lingerMs = 50;
 
 /** Mulberry32: small, and the same numbers for the same seed everywhere. */
 export function seeded(seed: number): () => number {
@@ -98,6 +100,9 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
     if (plan.rate === 0) following = follow(agent, publisher);
     for (let kill = 0; kill < plan.kills; kill++) {
       await delay(50 + random() * 600);
+      await untilWritten(archive);
+      // What a sink forgets shows between what it wrote and the cursor that says so.
+      if (plan.fault !== "forget-marks") await delay(random() * lingerMs);
       await agent.kill();
       if (plan.fault === "forget-marks") forgetMarks(plan.folder);
       await agent.start();
@@ -116,6 +121,21 @@ export async function killRun(plan: KillPlan): Promise<KillReport> {
     await agent?.kill();
     await broker?.kill();
   }
+}
+
+/** The sink is writing: a kill now meets the load, however long the agent took to start. Else the load is over. */
+async function untilWritten(archive: string): Promise<void> {
+  const before = writtenBytes(archive);
+  const end = performance.now() + 3_000;
+  while (writtenBytes(archive) <= before && performance.now() < end) await delay(1);
+}
+
+function writtenBytes(archive: string): number {
+  const folder = join(archive, "load");
+  const names = existsSync(folder) ? readdirSync(folder) : [];
+  return names.reduce((sum, name) => {
+    return sum + (statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0);
+  }, 0);
 }
 
 interface Following {
@@ -213,7 +233,7 @@ function configuration(plan: KillPlan, port: number, archive: string): string {
 sources:
   load: ${source}
 streams:
-  load: { linger: 50ms }
+  load: { linger: ${lingerMs}ms }
 sinks:
   archive: { type: file, path: ${archive}, from: [load], maxFileBytes: 2MiB }
 `;
