@@ -94,8 +94,8 @@ export async function childAgent(
       started.stdout?.on("data", keep);
       started.stderr?.on("data", keep);
       await until(`the agent to be ready`, async () => {
-        if (started.exitCode !== null)
-          throw new Error(`The agent ended: ${started.exitCode}\n${output}`);
+        const ended = started.exitCode ?? started.signalCode;
+        if (ended !== null) throw new Error(`The agent ended: ${ended}\n${output}`);
         return (await fetch(`${httpUrl}/ready`).catch(() => null))?.ok ?? false;
       });
     },

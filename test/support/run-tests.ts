@@ -23,7 +23,7 @@ const alone = /^test\/(system\/(stop|journal-sick|backlog)|fault\/journal-backlo
 
 function passes(some: readonly string[], concurrency: number): boolean {
   if (some.length === 0) return true;
-  const limitMs = which === "release" ? 900_000 : 300_000;
+  const limitMs = which === "release" ? 900_000 : 600_000;
   const { status } = spawnSync(
     process.execPath,
     ["--test", `--test-timeout=${limitMs}`, `--test-concurrency=${concurrency}`, ...some],

@@ -3,7 +3,7 @@
  * the end what came out is held against a plain computation over what is in the input stream, event by event: once each.
  * What the publisher sends again after a kill (QoS 1) is in the input twice, and dedupe takes it out.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { readArchive } from "../support/archive.ts";
@@ -19,8 +19,8 @@ export interface ProcessingPlan {
   readonly count: number;
   readonly rate: number;
   readonly seed: number;
-  /** A planted fault of the run itself: dedupe is left out, so that repeats must show. */
-  readonly withoutDedupe?: true;
+  /** Planted, the agent's: it dies once between the state of a unit of work and its cursor and output. */
+  readonly fault?: "split-units";
 }
 
 export interface ProcessingReport {
@@ -48,10 +48,9 @@ export default async (event, context) => {
 const windowMs = 1_000;
 const latenessMs = 2_000;
 
-function configuration({ folder, withoutDedupe }: ProcessingPlan, port: number): string {
-  const dedupe = withoutDedupe ? "" : "- dedupe: { by: n, within: 1h, keys: 100000 }";
+function configuration(folder: string, port: number): string {
   const prepare = `
-      ${dedupe}
+      - dedupe: { by: n, within: 1h, keys: 100000 }
       - map: 'merge(payload, {"k": string(int(payload.n) % 5)})'`;
   return `
 sources:
@@ -96,9 +95,16 @@ export async function processingRun(plan: ProcessingPlan): Promise<ProcessingRep
   mkdirSync(join(folder, "handlers"), { recursive: true });
   writeFileSync(join(folder, "handlers", "handler.mjs"), handler);
   const port = await freePort();
-  const agent = await childAgent(folder, configuration(plan, port));
+  const { fault } = plan;
+  const faulty = fault && { program: ["test/support/faulty-agent.ts", fault] };
+  const agent = await childAgent(folder, configuration(folder, port), faulty);
   const publisher = await startedPublisher(agent, plan, port);
   try {
+    if (fault !== undefined) {
+      await until("the planted death", () => existsSync(`${agent.configFile}.died`));
+      await agent.kill();
+      await agent.start();
+    }
     for (let kill = 0; kill < plan.kills; kill++) {
       await delay(50 + random() * 600);
       await agent.kill();
