@@ -7,9 +7,11 @@
  *
  * Bounds: `sessions` clients that asked to be remembered (the one that is away the longest is forgotten),
  * `queue` messages for each of them, `memoryBytes` for their messages and the retained ones together. What is beyond
- * a bound is not kept, and counted. `BrokerIdentifiers` bounds what QoS 2 needs.
+ * a bound is not kept, and counted. `BrokerIdentifiers` bounds what QoS 2 needs, `BrokerFilters` what is subscribed to.
  */
 import { Readable } from "node:stream";
+import { setImmediate as turn } from "node:timers/promises";
+import type { BrokerFilters } from "./broker-filters.ts";
 import type { BrokerIdentifiers } from "./broker-identifiers.ts";
 import { matchesFilter } from "./topic-filter.ts";
 
@@ -51,6 +53,8 @@ export interface SessionBounds {
 const overheadBytes = 350;
 /** As many topics as topic-pattern.ts remembers; kept in `subscriptionsByTopic`. */
 const rememberedTopicsMax = 4096;
+/** Retained messages held against filters, between turns of the event loop: about 1 ms. */
+const looksPerTurn = 2_000;
 /**
  * aedes tells a client of a kept session only if there are subscriptions to restore; identifiers are as good a
  * reason [MQTT-3.2.2-2]. Nobody may subscribe to this one, so it restores nothing.
@@ -60,6 +64,9 @@ export const sessionTopic = "$holdfast/session";
 export class BrokerSessions {
   readonly #bounds: SessionBounds;
   readonly #identifiers: BrokerIdentifiers;
+  readonly #filters: BrokerFilters;
+  /** SUBSCRIBEs that are in their sessions: aedes hands over each as a whole, once for each of its filters. */
+  readonly #stored = new WeakSet<object>();
   readonly #isOnline: (clientId: string) => boolean;
   readonly #isAdmitted: (client: object) => boolean;
   readonly #sessions = new Map<string, Session>();
@@ -73,16 +80,19 @@ export class BrokerSessions {
   constructor(
     bounds: SessionBounds,
     identifiers: BrokerIdentifiers,
+    filters: BrokerFilters,
     who: { isOnline(clientId: string): boolean; isAdmitted(client: object): boolean },
   ) {
     this.#bounds = bounds;
     this.#identifiers = identifiers;
+    this.#filters = filters;
     this.#isOnline = (clientId) => who.isOnline(clientId);
     this.#isAdmitted = (client) => who.isAdmitted(client);
   }
 
-  get figures(): { sessions: number; keptBytes: number; notKept: number } {
-    return { sessions: this.#sessions.size, keptBytes: this.#bytes, notKept: this.#refused };
+  get figures(): { sessions: number; keptBytes: number; notKept: number; filters: number } {
+    const [sessions, filters] = [this.#sessions.size, this.#filters.size];
+    return { sessions, keptBytes: this.#bytes, notKept: this.#refused, filters };
   }
 
   async setup(): Promise<void> {}
@@ -100,16 +110,34 @@ export class BrokerSessions {
   }
 
   createRetainedStreamCombi(filters: readonly string[]): Readable {
-    const found = [...this.#retained.values()].filter((packet) =>
-      filters.some((filter) => matchesFilter(filter, packet.topic)),
-    );
-    return Readable.from(found);
+    return Readable.from(this.#retainedFor(filters));
+  }
+
+  /** Others have their turn meanwhile: all filters times all that is retained may be many. */
+  async *#retainedFor(filters: readonly string[]): AsyncGenerator<BrokerPacket> {
+    const exact = new Set(filters);
+    const wild = filters.filter((filter) => /[+#]/.test(filter));
+    let looks = 0;
+    for (const packet of [...this.#retained.values()]) {
+      looks += 1 + wild.length;
+      if (looks >= looksPerTurn) {
+        looks = 0;
+        await turn();
+      }
+      const { topic } = packet;
+      if (exact.has(topic) || wild.some((filter) => matchesFilter(filter, topic))) yield packet;
+    }
   }
 
   async addSubscriptions({ id }: Client, subscriptions: readonly Subscription[]): Promise<void> {
+    if (this.#stored.has(subscriptions)) return;
+    this.#stored.add(subscriptions);
+    // aedes asks for all of them in this turn, and answers when this has resolved.
+    await Promise.resolve();
     const session = this.#sessions.get(id) ?? this.#newSession(id);
     this.#keptFor.clear();
     for (const { topic, qos, rh, rap, nl } of subscriptions) {
+      if (!this.#filters.has(id, topic)) continue;
       const kept = { ...(rh !== undefined && { rh }), ...(rap && { rap }), ...(nl && { nl }) };
       session.subscriptions.set(topic, { topic, qos, ...kept });
     }
@@ -146,13 +174,17 @@ export class BrokerSessions {
   /** The client went away: it is now the last one to be forgotten. */
   left(id: string): void {
     const session = this.#sessions.get(id);
-    if (session === undefined) return;
+    if (session === undefined) {
+      this.#filters.forget(id);
+      return;
+    }
     this.#sessions.delete(id);
     this.#sessions.set(id, session);
   }
 
   async cleanSubscriptions({ id }: Client): Promise<void> {
     this.#forget(id);
+    this.#filters.forget(id);
   }
 
   async outgoingEnqueue(subscription: { clientId: string }, packet: BrokerPacket): Promise<void> {
@@ -247,6 +279,7 @@ export class BrokerSessions {
       for (const other of this.#sessions.keys()) {
         if (this.#isOnline(other)) continue;
         this.#forget(other);
+        this.#filters.forget(other);
         break;
       }
     }

@@ -18,6 +18,7 @@ import type { Aedes, Client, PublishPacket } from "aedes";
 import type { Context } from "../core/context.ts";
 import { HoldfastError, messageOf } from "../core/errors.ts";
 import { BrokerAccess } from "./broker-access.ts";
+import { BrokerFilters, filtersMax } from "./broker-filters.ts";
 import { BrokerGate } from "./broker-gate.ts";
 import { BrokerIdentifiers } from "./broker-identifiers.ts";
 import { openListener } from "./broker-listener.ts";
@@ -62,6 +63,7 @@ class BrokerSource implements Source {
   readonly #open = new Set<Connection>();
   readonly #online = new Set<string>();
   readonly #identifiers = new BrokerIdentifiers((id) => this.#online.has(id));
+  readonly #filters = new BrokerFilters();
   readonly #sessions: BrokerSessions;
   #window: BrokerWindow | null = null;
   #broker: Aedes | null = null;
@@ -78,6 +80,7 @@ class BrokerSource implements Source {
     this.#sessions = new BrokerSessions(
       { queue, sessions, memoryBytes: memory },
       this.#identifiers,
+      this.#filters,
       {
         isOnline: (id) => this.#online.has(id),
         isAdmitted: (client) => this.#connections.get(client)?.isAdmitted ?? false,
@@ -130,17 +133,10 @@ class BrokerSource implements Source {
       },
       authorizePublish: (client, packet, done) => this.#publish(client, packet, done),
       authorizeSubscribe: (client, subscription, done) => {
-        const mine = subscription.topic === sessionTopic;
-        const isAdmitted = this.#connections.get(client)?.isAdmitted === true;
-        const may =
-          isAdmitted &&
-          !mine &&
-          this.#access.maySubscribe(this.#userOf(client), subscription.topic);
-        if (!may && !mine) this.#rarely.warn("subscribe", `Refused to ${client.id}: a topic`);
         // [MQTT-3.9.3]: null becomes the return code 0x80.
-        done(null, may ? subscription : null);
+        done(null, this.#maySubscribe(client, subscription.topic) ? subscription : null);
       },
-      // A session may hold more than its user may receive: aedes stores a SUBSCRIBE as a whole.
+      // What a session has kept may be more than its client's user of now may receive.
       authorizeForward: (client, packet) =>
         this.#access.mayReceive(this.#userOf(client), packet.topic) ? packet : null,
       published: (_packet, client, done) => {
@@ -154,7 +150,22 @@ class BrokerSource implements Source {
     return broker;
   }
 
+  #maySubscribe(client: Client, filter: string): boolean {
+    if (filter === sessionTopic || this.#connections.get(client)?.isAdmitted !== true) return false;
+    if (!this.#access.maySubscribe(this.#userOf(client), filter)) {
+      this.#rarely.warn("subscribe", `Refused to ${client.id}: a topic`);
+      return false;
+    }
+    if (this.#filters.admits(client.id, filter)) return true;
+    this.#rarely.warn(
+      "filters",
+      `Refused to ${client.id}: clients subscribe to ${filtersMax} topic filters, the most there may be`,
+    );
+    return false;
+  }
+
   #watch(broker: Aedes): void {
+    broker.on("unsubscribe", (filters, client) => this.#filters.end(client.id, filters));
     broker.on("client", (client) => this.#online.add(client.id));
     broker.on("clientDisconnect", (client) => {
       this.#online.delete(client.id);

@@ -58,7 +58,7 @@ test("loadConfigText() gives a configuration or its problems, however the file i
       }
       judged(text);
     }),
-    { numRuns: 200 },
+    { numRuns: 100 },
   );
 });
 
@@ -94,6 +94,6 @@ test("loadConfigText() gives a configuration or its problems for any value", () 
   }));
   fc.assert(
     fc.property(tree, (value) => judged(JSON.stringify(value))),
-    { numRuns: 300 },
+    { numRuns: 200 },
   );
 });

@@ -337,7 +337,7 @@ test("what is neither kept nor passed is told, counted, and of the lowest class,
     {
       numRuns: 8,
       endOnFailure: true,
-      interruptAfterTimeLimit: 40_000,
+      interruptAfterTimeLimit: 15_000,
       markInterruptAsFailure: false,
     },
   );
