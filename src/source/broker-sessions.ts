@@ -117,8 +117,10 @@ export class BrokerSessions {
   async *#retainedFor(filters: readonly string[]): AsyncGenerator<BrokerPacket> {
     const exact = new Set(filters);
     const wild = filters.filter((filter) => /[+#]/.test(filter));
+    // As it is now: what is published meanwhile comes to the subscriber by itself.
+    const kept = [...this.#retained.values()];
     let looks = 0;
-    for (const packet of [...this.#retained.values()]) {
+    for (const packet of kept) {
       looks += 1 + wild.length;
       if (looks >= looksPerTurn) {
         looks = 0;
