@@ -1,5 +1,6 @@
 /** The steps of one processor, one behind the other: what each event goes through, and what they remember of it. */
 import { HoldfastError, messageOf } from "../core/errors.ts";
+import { emitsMax } from "../state/effects.ts";
 import { createStep, isGathering, needsTime, nameOf, type StepSettings } from "./kinds.ts";
 import type {
   Chain,
@@ -12,12 +13,6 @@ import type {
   StepTools,
 } from "./processor.ts";
 import { StepTable } from "./step-table.ts";
-
-/**
- * A chain gives at most so many events for one: 10,000, the bound of what one event may become (state/effects.ts).
- * A step that multiplies behind one that multiplies must not fill the memory first.
- */
-const passedMax = 10_000;
 
 export interface ChainParts extends Pick<StepTools, "clock" | "log" | "baseDir"> {
   /** The processor's: its steps' state lies in `NAME/STEP`. */
@@ -151,8 +146,9 @@ class StepChain implements Chain {
     const link = this.#links[from];
     for (const event of events) {
       if (link === undefined) {
-        if (passed.length >= passedMax) {
-          throw failed(`One event became more than ${passedMax} in the steps`);
+        // A step that multiplies behind one that multiplies must not fill the memory first.
+        if (passed.length >= emitsMax) {
+          throw failed(`One event became more than ${emitsMax} in the steps`);
         }
         passed.push({ event, isGathered: areGathered });
       } else if (areGathered) this.#runGathered(from, event, passed);

@@ -1,7 +1,7 @@
 /** The step `flatten`: makes one level of nested objects and arrays: `{ a: { b: 1 } }` becomes `{ "a.b": 1 }`. */
 import { boolean, group, text, type Infer } from "../core/field.ts";
 import { isMap } from "../core/path.ts";
-import { failed, mapIn } from "./payload.ts";
+import { failed, mapIn, nameCharsMax } from "./payload.ts";
 import type { Step } from "./processor.ts";
 
 /** JSON.parse itself goes deeper; this is past what anything sends, and far from the end of the stack. */
@@ -19,12 +19,18 @@ export function flattenStep({ separator, arrays }: Infer<typeof flattenOptions>)
   return {
     process(event) {
       const flat = new Map<string, unknown>();
+      let nameChars = 0;
       const walk = (value: unknown, name: string, depth: number): void => {
         const isNested = isMap(value) || (arrays && Array.isArray(value));
         const members = isNested ? Object.entries(value) : [];
         // An empty one says something, and stays.
-        if (members.length === 0) flat.set(name, value);
-        else if (depth >= depthMax)
+        if (members.length === 0) {
+          // A long name above many members is in the name of each.
+          nameChars += name.length;
+          if (nameChars > nameCharsMax)
+            throw failed(`Step flatten makes names of ${nameCharsMax} characters in all at most`);
+          flat.set(name, value);
+        } else if (depth >= depthMax)
           throw failed(`Step flatten goes ${depthMax} levels deep at most`);
         for (const [key, member] of members) walk(member, `${name}${separator}${key}`, depth + 1);
       };

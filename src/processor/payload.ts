@@ -2,6 +2,7 @@
 import { HoldfastError } from "../core/errors.ts";
 import { integer, text, type Field } from "../core/field.ts";
 import { isMap, pathOf, valueAt, type PayloadPath } from "../core/path.ts";
+import { stateKeyMax } from "../state/state.ts";
 import type { Event } from "./processor.ts";
 
 /** The option that names a field of the payload. */
@@ -12,7 +13,7 @@ export function fieldOption(doc: string, example = "temperature"): Field<string>
 /** The option that says what a step tells events apart by. */
 export function byOption(): Field<string> {
   return text({
-    doc: "What it goes by: key (the event's key), or a path into the payload",
+    doc: "What it goes by: key (the event's key), or a path into the payload; 512 characters at most",
     default: "key",
   });
 }
@@ -31,15 +32,31 @@ export function keysOption(): Field<number> {
   });
 }
 
-/** Tells what an event is grouped by; null: it has nothing of the kind. */
+/** The longest key that a step goes by: a table of 100,000 rows must stay what memory can hold. */
+export const keyMax = stateKeyMax;
+/** The longest text that a step keeps of an event. */
+export const keptTextMax = 1_024;
+/** What a step may make of one event: fields in all, and characters of their names (a payload has 1 MiB at most). */
+export const fieldsMax = 1_000_000;
+export const nameCharsMax = 1024 * 1024;
+
+/**
+ * Tells what an event is grouped by; null: it has nothing of the kind.
+ * @throws HoldfastError HANDLER_FAILED, the function that it gives, when the key has more than `keyMax` characters
+ */
 export function keyReader(by: string): (event: Event) => string | null {
-  if (by === "key") return (event) => event.key;
+  if (by === "key") return (event) => (event.key === null ? null : bounded(event.key, by));
   const path = pathOf(by);
   return (event) => {
     const found = valueAt(event.payload, path);
     if (found === undefined || found === null) return null;
-    return typeof found === "string" ? found : JSON.stringify(found);
+    return bounded(typeof found === "string" ? found : JSON.stringify(found), by);
   };
+}
+
+function bounded(key: string, by: string): string {
+  if (key.length <= keyMax) return key;
+  throw failed(`What a step goes by has ${keyMax} characters at most: ${by} has ${key.length}`);
 }
 
 /** The key as a table's: an event without one stands with all others that have none. */

@@ -5,7 +5,8 @@
 import { readTime } from "../core/event-time.ts";
 import { group, optional, type Infer } from "../core/field.ts";
 import { isMap, pathOf, valueAt, withoutValueAt, withValueAt } from "../core/path.ts";
-import { failed, fieldOption, mapIn } from "./payload.ts";
+import { emitsMax } from "../state/effects.ts";
+import { failed, fieldOption, fieldsMax, mapIn } from "./payload.ts";
 import type { Event, Step } from "./processor.ts";
 
 export const splitOptions = group(
@@ -36,6 +37,7 @@ export function splitStep({ field, time }: Infer<typeof splitOptions>): Step {
       if (!Array.isArray(items))
         throw failed(`Step split asks for an array in ${field ?? "the payload"}`);
       const rest = path === null ? {} : withoutValueAt(mapIn(event, "split"), path);
+      checkAmount(items.length, Object.keys(rest).length);
       return items.map((item: unknown) => {
         const payload = isMap(item)
           ? { ...rest, ...item }
@@ -44,6 +46,18 @@ export function splitStep({ field, time }: Infer<typeof splitOptions>): Step {
       });
     },
   };
+}
+
+/** Before they are made: of 1 MiB an array may have 500,000 items, and each of them gets what stands beside it. */
+function checkAmount(events: number, fieldsBeside: number): void {
+  if (events > emitsMax) {
+    throw failed(`Step split makes ${emitsMax} events of one at most: the array has ${events}`);
+  }
+  if (events * fieldsBeside > fieldsMax) {
+    throw failed(
+      `Step split makes ${fieldsMax} fields of one event at most: ${events} items have ${fieldsBeside} beside them`,
+    );
+  }
 }
 
 function timeOf(event: Event, item: unknown, path: readonly string[] | null): number {

@@ -270,3 +270,88 @@ test("enrich reads its table anew when the file changes, and keeps it while the 
     assert.match(run.context.lines.at(-1)?.message ?? "", /what it said before stands/);
   }
 });
+
+const text = (length: number, of = "x"): string => of.repeat(length);
+
+/** What of a payload of at most 1 MiB would be more than memory can hold: the step, the event, why it is refused. */
+const oversized: readonly (readonly [Written, Parameters<ChainRun["put"]>[0], RegExp])[] = [
+  [
+    { split: { field: "of" } },
+    { payload: { of: Array.from({ length: 10_001 }, () => 0) } },
+    /^Step split makes 10000 events of one at most: the array has 10001$/,
+  ],
+  [
+    { split: { field: "of" } },
+    {
+      payload: {
+        of: Array.from({ length: 10_000 }, () => 0),
+        ...Object.fromEntries(Array.from({ length: 101 }, (_, n) => [`f${n}`, n])),
+      },
+    },
+    /^Step split makes 1000000 fields of one event at most: 10000 items have 101 beside them$/,
+  ],
+  [
+    { flatten: {} },
+    {
+      payload: {
+        [text(10_000)]: Object.fromEntries(Array.from({ length: 200 }, (_, n) => [n, n])),
+      },
+    },
+    /^Step flatten makes names of 1048576 characters in all at most$/,
+  ],
+  [
+    { window: { tumbling: "1h", aggregate: { newest: "last(t)" } } },
+    { payload: { t: text(1_025) } },
+    /^Step window keeps 1024 characters at most: t has 1025$/,
+  ],
+  ...[
+    { deadband: { field: "n", delta: 0, by: "k" } },
+    { throttle: { every: "1h", by: "k" } },
+    { sample: { oneOf: 2, by: "k" } },
+    { dedupe: { by: "k", within: "1d" } },
+    { alert: { field: "n", above: -1, by: "k" } },
+    { join: { stream: "in", as: "x", on: "k" } },
+    { window: { tumbling: "1h", by: "k" } },
+  ].map((step) => {
+    const why = /^What a step goes by has 512 characters at most: k has 513$/;
+    return [step, { payload: { n: 1, k: text(513) } }, why] as const;
+  }),
+  [
+    { throttle: { every: "1h" } },
+    { key: text(513), payload: {} },
+    /^What a step goes by has 512 characters at most: key has 513$/,
+  ],
+];
+
+test("an event of which a step would make, or keep, more than memory can hold fails by itself", () => {
+  for (const [step, given, why] of oversized) {
+    const run = new ChainRun([step]);
+    assert.throws(() => run.chain.process(run.event({ time: start, ...given })), {
+      code: "HANDLER_FAILED",
+      message: why,
+    });
+    run.chain.undo();
+    assert.deepEqual(
+      run.chain.figures().flatMap(({ rows }) => rows),
+      run.chain.figures().length === 0 ? [] : [0],
+      "nothing is kept of it",
+    );
+  }
+});
+
+test("what is just within those bounds passes", () => {
+  const items = Array.from({ length: 10_000 }, (_, n) => n);
+  const beside = Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`f${n}`, n]));
+  assert.equal(
+    new ChainRun([{ split: { field: "of" } }]).put({ payload: { of: items, ...beside } }).length,
+    10_000,
+  );
+  const nested = { [text(1_000)]: Object.fromEntries(items.slice(0, 1_000).map((n) => [n, n])) };
+  const [flat] = new ChainRun([{ flatten: {} }]).put({ payload: nested });
+  assert.equal(Object.keys(flat?.payload as object).length, 1_000);
+  assert.equal(
+    new ChainRun([{ throttle: { every: "1h", by: "k" } }]).put({ payload: { k: text(512) } })
+      .length,
+    1,
+  );
+});
