@@ -44,11 +44,37 @@ export type PayloadFormat = "json" | "text" | "bytes";
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 /**
+ * The most levels of objects and arrays in a JSON payload. `JSON.parse` takes any number; all that walks a value
+ * afterwards, `JSON.stringify` among it, goes as deep as the value, and ends with the stack at a few thousand.
+ */
+export const depthMax = 100;
+
+/**
  * The payload as a value: JSON parsed, text as a string, bytes as they are.
- * @throws SyntaxError or TypeError when the bytes are not of that format
+ * @throws SyntaxError, TypeError or RangeError (`depthMax`) when the bytes are not of that format
  */
 export function decodePayload(payload: Uint8Array, format: PayloadFormat): unknown {
   if (format === "bytes") return payload;
   const text = decoder.decode(payload);
-  return format === "json" ? (JSON.parse(text) as unknown) : text;
+  if (format === "text") return text;
+  if (isDeep(payload)) throw new RangeError(`it is nested more than ${depthMax} levels deep`);
+  return JSON.parse(text) as unknown;
+}
+
+const [quote, backslash, bracket, brace, bracketEnd, braceEnd] = Buffer.from('"\\[{]}');
+
+/** Each level takes two bytes, so that most payloads need no look. */
+function isDeep(payload: Uint8Array): boolean {
+  if (payload.length <= 2 * depthMax) return false;
+  let depth = 0;
+  let isInText = false;
+  for (let at = 0; at < payload.length; at++) {
+    const byte = payload[at];
+    if (byte === quote) isInText = !isInText;
+    else if (isInText) at += byte === backslash ? 1 : 0;
+    else if (byte === bracket || byte === brace) depth += 1;
+    else if (byte === bracketEnd || byte === braceEnd) depth -= 1;
+    if (depth > depthMax) return true;
+  }
+  return false;
 }

@@ -1,11 +1,9 @@
 /** The step `flatten`: makes one level of nested objects and arrays: `{ a: { b: 1 } }` becomes `{ "a.b": 1 }`. */
+import { depthMax } from "../core/event.ts";
 import { boolean, group, text, type Infer } from "../core/field.ts";
 import { isMap } from "../core/path.ts";
 import { failed, mapIn, nameCharsMax } from "./payload.ts";
 import type { Step } from "./processor.ts";
-
-/** JSON.parse itself goes deeper; this is past what anything sends, and far from the end of the stack. */
-const depthMax = 100;
 
 export const flattenOptions = group(
   {

@@ -45,14 +45,16 @@ export function createLineWriter(mapping: LineMapping, device: string): LineWrit
     ([name, path]) => [name, path.split(".")] as const,
   );
   const integers = new Set(mapping.integers);
-  const fieldsOf = (payload: unknown): string[] => {
-    const found: string[] = [];
+  const fieldsOf = (payload: unknown): readonly string[] | HoldfastError => {
+    const found: Found = { fields: [], chars: 0 };
     if (fields.length === 0) collect(payload, "", taken, integers, found);
+    if (found.chars > namesMax)
+      return refusal(`Event makes names of more than ${namesMax} characters in all`);
     for (const [name, path] of fields) {
       const text = fieldText(valueAt(payload, path), integers.has(name));
-      if (text !== null) found.push(`${keyText(name)}=${text}`);
+      if (text !== null) found.fields.push(`${keyText(name)}=${text}`);
     }
-    return found;
+    return found.fields;
   };
   return {
     lineOf(event, format) {
@@ -61,6 +63,7 @@ export function createLineWriter(mapping: LineMapping, device: string): LineWrit
       const name = measurement.textFor(event, device);
       if (name instanceof HoldfastError) return name;
       const written = fieldsOf(payload);
+      if (written instanceof HoldfastError) return written;
       if (written.length === 0) return refusal("Event has no field to write");
       let line = measurementText(name);
       for (const [key, source] of tags) {
@@ -84,20 +87,31 @@ function payloadOf(event: StoredEvent, format: PayloadFormat | undefined): unkno
   }
 }
 
-/** Everything that a field can hold; names of what lies deeper have dots. */
+interface Found {
+  readonly fields: string[];
+  /** Of all names so far. */
+  chars: number;
+}
+
+/** A long name above many members is in the name of each: of 1 MiB that can be more than memory holds. */
+const namesMax = 1024 * 1024;
+
+/** Everything that a field can hold; names of what lies deeper have dots. Ends early beyond `namesMax`. */
 function collect(
   value: unknown,
   prefix: string,
   taken: ReadonlySet<string>,
   integers: ReadonlySet<string>,
-  found: string[],
+  found: Found,
 ): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return;
   for (const [key, member] of Object.entries(value)) {
     const name = `${prefix}${key}`;
+    found.chars += name.length;
+    if (found.chars > namesMax) return;
     if (taken.has(name)) continue;
     const text = fieldText(member, integers.has(name));
-    if (text !== null) found.push(`${keyText(name)}=${text}`);
+    if (text !== null) found.fields.push(`${keyText(name)}=${text}`);
     // A payload may be nested as deep as its bytes allow; nobody names fields so.
     else if (prefix.split(".").length <= depthMax) {
       collect(member, `${name}.`, taken, integers, found);

@@ -66,15 +66,27 @@ function typeOf(stream: string): string {
   return isPlain ? stream : `stream-${stream}`;
 }
 
-/** What a format may say and a payload may not be (it was changed since) is text, or bytes. */
+/**
+ * What a format may say and a payload may not be (it was changed since) is text, or bytes; so is JSON that no value
+ * here can hold, for its depth or for a number beyond all others (1e999).
+ */
 function valueOf(payload: Uint8Array, format: PayloadFormat | undefined): unknown {
   if (format === "bytes" || !isUtf8(payload))
     return { base64: Buffer.from(payload).toString("base64") };
-  const text = decodePayload(payload, "text") as string;
-  if (format === "text") return text;
+  const value = format === "text" ? undefined : jsonIn(payload);
+  return value === undefined ? decodePayload(payload, "text") : value;
+}
+
+function jsonIn(payload: Uint8Array): unknown {
   try {
-    return JSON.parse(text) as unknown;
+    const value = decodePayload(payload, "json");
+    return holdsInfinity(value) ? undefined : value;
   } catch {
-    return text;
+    return undefined;
   }
+}
+
+function holdsInfinity(value: unknown): boolean {
+  if (typeof value === "number") return !Number.isFinite(value);
+  return typeof value === "object" && value !== null && Object.values(value).some(holdsInfinity);
 }

@@ -92,3 +92,14 @@ test("lineOf() refuses an event with nothing to write", () => {
   const bytes = createLineWriter(plain, "box").lineOf(storedEvent(), "bytes");
   assert.ok(bytes instanceof HoldfastError);
 });
+
+test("lineOf() refuses an event whose names, each with those above it, would be more than memory holds", () => {
+  const members = Object.fromEntries(Array.from({ length: 3_000 }, (_, n) => [n, n]));
+  const refused = lineOf({ ["n".repeat(500)]: members });
+  assert.ok(refused instanceof HoldfastError);
+  assert.equal(refused.code, "SINK_REFUSED");
+  assert.match(refused.message, /names of more than 1048576 characters/);
+  const empty = Object.fromEntries(Array.from({ length: 3_000 }, (_, n) => [n, {}]));
+  assert.ok(lineOf({ ["n".repeat(500)]: empty, v: 1 }) instanceof HoldfastError);
+  assert.equal(typeof lineOf({ ["n".repeat(300)]: members }), "string");
+});

@@ -58,6 +58,15 @@ test("entryOf() wraps what PSPF would not take: nothing is refused", () => {
   assert.equal(entry(wide).size, 4);
 });
 
+test("entryOf() gives JSON that no value here can hold as the text that it was", () => {
+  for (const text of ['{"a":{"b":[-1e999]}}', `${"[".repeat(200_000)}${"]".repeat(200_000)}`]) {
+    for (const encoding of ["pspf", "compact"] as const) {
+      const { payload } = decoded(entry(text, encoding));
+      assert.deepEqual(payload, encoding === "pspf" ? { value: text } : text);
+    }
+  }
+});
+
 test("entryOf() keeps the name beside a payload's own event_id", () => {
   const words = entry('{"event_id":"theirs"}');
   assert.equal(words.get("event_id"), "theirs");
