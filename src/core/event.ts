@@ -50,6 +50,12 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
 export const depthMax = 100;
 
 /**
+ * The most characters that the names of one event's fields have in all where each carries those above it (`a.b.c`): 1 MiB,
+ * as its payload. One long name above many others would be more than memory holds.
+ */
+export const nameCharsMax = 1024 * 1024;
+
+/**
  * The payload as a value: JSON parsed, text as a string, bytes as they are.
  * @throws SyntaxError, TypeError or RangeError (`depthMax`) when the bytes are not of that format
  */

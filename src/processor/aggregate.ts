@@ -5,10 +5,9 @@
  * a number there fails, but for first and last, which take anything. Each keeps a state that is plain JSON, of bounded
  * size, and never changed; two of one kind can be merged, as sessions are.
  */
-import { HoldfastError } from "../core/errors.ts";
 import { isMap, pathOf, valueAt, type PayloadPath } from "../core/path.ts";
 import { digestWith, emptyDigest, mergedDigests, percentileOf, type Digest } from "./digest.ts";
-import { keptTextMax, numberIn } from "./payload.ts";
+import { failed, keptTextMax, numberIn } from "./payload.ts";
 import type { Event } from "./processor.ts";
 import {
   increasePerSecond,
@@ -151,11 +150,11 @@ function atEnd(path: PayloadPath, isNewer: (time: number, kept: number) => boole
       if (value === undefined || value === null) return state;
       if (isMap(value) || Array.isArray(value)) {
         const why = `Step window takes a text, number, true or false in ${path.join(".")}`;
-        throw new HoldfastError("HANDLER_FAILED", why);
+        throw failed(why);
       }
       if (typeof value === "string" && value.length > keptTextMax) {
         const why = `Step window keeps ${keptTextMax} characters at most: ${path.join(".")} has ${value.length}`;
-        throw new HoldfastError("HANDLER_FAILED", why);
+        throw failed(why);
       }
       return better(state as State, [event.time, value]);
     },

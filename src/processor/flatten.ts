@@ -1,8 +1,8 @@
 /** The step `flatten`: makes one level of nested objects and arrays: `{ a: { b: 1 } }` becomes `{ "a.b": 1 }`. */
-import { depthMax } from "../core/event.ts";
+import { depthMax, nameCharsMax } from "../core/event.ts";
 import { boolean, group, text, type Infer } from "../core/field.ts";
 import { isMap } from "../core/path.ts";
-import { failed, mapIn, nameCharsMax } from "./payload.ts";
+import { failed, mapIn } from "./payload.ts";
 import type { Step } from "./processor.ts";
 
 export const flattenOptions = group(
@@ -23,7 +23,6 @@ export function flattenStep({ separator, arrays }: Infer<typeof flattenOptions>)
         const members = isNested ? Object.entries(value) : [];
         // An empty one says something, and stays.
         if (members.length === 0) {
-          // A long name above many members is in the name of each.
           nameChars += name.length;
           if (nameChars > nameCharsMax)
             throw failed(`Step flatten makes names of ${nameCharsMax} characters in all at most`);

@@ -13,7 +13,7 @@ export function fieldOption(doc: string, example = "temperature"): Field<string>
 /** The option that says what a step tells events apart by. */
 export function byOption(): Field<string> {
   return text({
-    doc: "What it goes by: key (the event's key), or a path into the payload; 512 characters at most",
+    doc: `What it goes by: key (the event's key), or a path into the payload; ${stateKeyMax} characters at most`,
     default: "key",
   });
 }
@@ -32,17 +32,15 @@ export function keysOption(): Field<number> {
   });
 }
 
-/** The longest key that a step goes by: a table of 100,000 rows must stay what memory can hold. */
-export const keyMax = stateKeyMax;
 /** The longest text that a step keeps of an event. */
 export const keptTextMax = 1_024;
-/** What a step may make of one event: fields in all, and characters of their names (a payload has 1 MiB at most). */
+/** What a step may make of one event, fields in all. */
 export const fieldsMax = 1_000_000;
-export const nameCharsMax = 1024 * 1024;
 
 /**
  * Tells what an event is grouped by; null: it has nothing of the kind.
- * @throws HoldfastError HANDLER_FAILED, the function that it gives, when the key has more than `keyMax` characters
+ * @throws HoldfastError HANDLER_FAILED, the function that it gives, when the key has more than `stateKeyMax` characters:
+ * a table of 100,000 rows must stay what memory can hold
  */
 export function keyReader(by: string): (event: Event) => string | null {
   if (by === "key") return (event) => (event.key === null ? null : bounded(event.key, by));
@@ -55,8 +53,10 @@ export function keyReader(by: string): (event: Event) => string | null {
 }
 
 function bounded(key: string, by: string): string {
-  if (key.length <= keyMax) return key;
-  throw failed(`What a step goes by has ${keyMax} characters at most: ${by} has ${key.length}`);
+  if (key.length <= stateKeyMax) return key;
+  throw failed(
+    `What a step goes by has ${stateKeyMax} characters at most: ${by} has ${key.length}`,
+  );
 }
 
 /** The key as a table's: an event without one stands with all others that have none. */

@@ -9,7 +9,12 @@
  * end of one (left out, as it would escape what follows), empty tags (left out), null and lists.
  */
 import { HoldfastError } from "../core/errors.ts";
-import { decodePayload, type PayloadFormat, type StoredEvent } from "../core/event.ts";
+import {
+  decodePayload,
+  nameCharsMax,
+  type PayloadFormat,
+  type StoredEvent,
+} from "../core/event.ts";
 import { valueAt } from "../core/path.ts";
 import { compileTemplate, type Template } from "../core/template.ts";
 
@@ -48,8 +53,8 @@ export function createLineWriter(mapping: LineMapping, device: string): LineWrit
   const fieldsOf = (payload: unknown): readonly string[] | HoldfastError => {
     const found: Found = { fields: [], chars: 0 };
     if (fields.length === 0) collect(payload, "", taken, integers, found);
-    if (found.chars > namesMax)
-      return refusal(`Event makes names of more than ${namesMax} characters in all`);
+    if (found.chars > nameCharsMax)
+      return refusal(`Event makes names of more than ${nameCharsMax} characters in all`);
     for (const [name, path] of fields) {
       const text = fieldText(valueAt(payload, path), integers.has(name));
       if (text !== null) found.fields.push(`${keyText(name)}=${text}`);
@@ -93,10 +98,7 @@ interface Found {
   chars: number;
 }
 
-/** A long name above many members is in the name of each: of 1 MiB that can be more than memory holds. */
-const namesMax = 1024 * 1024;
-
-/** Everything that a field can hold; names of what lies deeper have dots. Ends early beyond `namesMax`. */
+/** Everything that a field can hold; names of what lies deeper have dots. Ends early beyond `nameCharsMax`. */
 function collect(
   value: unknown,
   prefix: string,
@@ -108,11 +110,11 @@ function collect(
   for (const [key, member] of Object.entries(value)) {
     const name = `${prefix}${key}`;
     found.chars += name.length;
-    if (found.chars > namesMax) return;
+    if (found.chars > nameCharsMax) return;
     if (taken.has(name)) continue;
     const text = fieldText(member, integers.has(name));
     if (text !== null) found.fields.push(`${keyText(name)}=${text}`);
-    // A payload may be nested as deep as its bytes allow; nobody names fields so.
+    // A payload may be nested deeper; nobody names fields so.
     else if (prefix.split(".").length <= depthMax) {
       collect(member, `${name}.`, taken, integers, found);
     }

@@ -186,7 +186,6 @@ export class BrokerSessions {
 
   async cleanSubscriptions({ id }: Client): Promise<void> {
     this.#forget(id);
-    this.#filters.forget(id);
   }
 
   async outgoingEnqueue(subscription: { clientId: string }, packet: BrokerPacket): Promise<void> {
@@ -281,7 +280,6 @@ export class BrokerSessions {
       for (const other of this.#sessions.keys()) {
         if (this.#isOnline(other)) continue;
         this.#forget(other);
-        this.#filters.forget(other);
         break;
       }
     }
@@ -291,6 +289,7 @@ export class BrokerSessions {
   }
 
   #forget(id: string): void {
+    this.#filters.forget(id);
     const session = this.#sessions.get(id);
     if (session === undefined) return;
     this.#sessions.delete(id);

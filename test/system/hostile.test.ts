@@ -1,7 +1,5 @@
 /** Payloads that are within every bound of size and hard to hold: one event each, whatever reads them (invariant 8). */
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { connectAsync } from "mqtt";
@@ -9,6 +7,7 @@ import { readArchive } from "../support/archive.ts";
 import { childAgent } from "../support/child-agent.ts";
 import { holdfast } from "../support/command-line.ts";
 import { untilFigure } from "../support/figures.ts";
+import { httpFarSide } from "../support/http-far-side.ts";
 import { freePort } from "../support/mosquitto.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -43,13 +42,7 @@ test("payloads that are hard to hold end nothing and stop nobody", async (t) => 
   const port = await freePort();
   const server = await startRedis(folder);
   t.after(() => server.kill());
-  const far = createServer((request, response) => {
-    request.resume();
-    request.on("end", () => response.writeHead(204).end());
-  });
-  await new Promise<void>((resolve) => far.listen(0, "127.0.0.1", resolve));
-  t.after(() => far.close());
-  const influx = `http://127.0.0.1:${(far.address() as AddressInfo).port}`;
+  const far = await httpFarSide(t);
   const agent = await childAgent(
     folder,
     `
@@ -68,24 +61,34 @@ sinks:
   archive: { type: file, path: ${archive}, from: [raw, made] }
   cells: { type: file, path: ${archive}-csv, format: csv, columns: { a: a }, from: [raw] }
   streams: { type: valkey, url: "${server.url}", from: [raw, made] }
-  points: { type: influx, url: "${influx}", version: 1, database: d, from: [raw, made] }
+  points: { type: influx, url: "${far.url}", version: 1, database: d, from: [raw, made] }
 `,
   );
   t.after(() => agent.kill());
   await agent.start();
-  const pid = agent.pid();
   const client = await connectAsync(`mqtt://127.0.0.1:${port}`, { reconnectPeriod: 0 });
   t.after(() => client.endAsync(true));
   for (const payload of hostile) await client.publishAsync("raw/d1", payload, { qos: 1 });
   await client.publishAsync("raw/d1", '{"a":1,"k":"good"}', { qos: 1 });
-  for (const group of ["flat", "parts", "once", "mapped", "archive", "cells", "streams", "points"])
+  for (const group of [
+    "flat",
+    "parts",
+    "once",
+    "sums",
+    "mapped",
+    "archive",
+    "cells",
+    "streams",
+    "points",
+  ])
     await untilFigure(
       agent,
       `stream_lag{stream="raw",group="${group}"}`,
       (value) => value === 0,
       60_000,
     );
-  assert.equal(agent.pid(), pid);
+  // Whoever has died answers no more: it is the same process, which nobody starts again.
+  assert.equal((await fetch(`${agent.httpUrl}/ready`)).status, 200);
   assert.ok(readArchive(archive, "raw").some(({ payload }) => payload["k"] === "good"));
   // But for the four deep ones, which never enter.
   assert.equal(server.cli("XLEN", "box:raw"), `${hostile.length - 4 + 1}`);
